@@ -1,0 +1,1 @@
+//! The wire contract of Keyward: operations, bodies, error codes, OpenAPI.

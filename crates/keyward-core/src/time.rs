@@ -1,0 +1,104 @@
+//! Instants on the wire and in the store.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Milliseconds in one second.
+pub const SECOND_MS: i64 = 1_000;
+/// Milliseconds in one minute.
+pub const MINUTE_MS: i64 = 60 * SECOND_MS;
+/// Milliseconds in one hour.
+pub const HOUR_MS: i64 = 60 * MINUTE_MS;
+/// Milliseconds in one day of 24 hours.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// An instant in milliseconds since 1970-01-01T00:00:00Z; RFC 3339 UTC on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The last instant that can be written with a four-digit year: 9999-12-30T22:00:00Z.
+    pub const MAX: Self = Self(253_402_207_200_000);
+
+    /// An instant from milliseconds since the epoch; later than [`Timestamp::MAX`] is cut to it.
+    pub const fn from_millis(millis: i64) -> Self {
+        if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(SECOND_MS)
+    }
+
+    /// The instant `millis` later (earlier when negative), cut to the range of the type.
+    pub const fn plus_ms(self, millis: i64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// Milliseconds from `earlier` to this instant; negative when this one comes first.
+    pub const fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instant = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
+        write!(f, "{instant:.3}")
+    }
+}
+
+/// The text was not an RFC 3339 instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an RFC 3339 instant such as 2027-02-20T23:59:00Z")]
+pub struct InvalidTimestamp;
+
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        let instant: jiff::Timestamp = text.parse().map_err(|_| InvalidTimestamp)?;
+        Ok(Self::from_millis(instant.as_millisecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_and_reads_rfc_3339() {
+        let instant = Timestamp::from_millis(1_800_000_000_123);
+        assert_eq!(instant.to_string(), "2027-01-15T08:00:00.123Z");
+        assert_eq!(instant.to_string().parse(), Ok(instant));
+        assert_eq!("tomorrow".parse::<Timestamp>(), Err(InvalidTimestamp));
+    }
+
+    #[test]
+    fn the_far_future_is_cut_to_a_writable_instant() {
+        let far = Timestamp::from_millis(1).plus_ms(i64::MAX);
+        assert_eq!(far, Timestamp::MAX);
+        assert!(far.to_string().starts_with("9999-12-30T22:00:00"));
+    }
+}

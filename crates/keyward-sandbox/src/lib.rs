@@ -1,0 +1,1 @@
+//! A stateful product API made from an OpenAPI document.

@@ -1,0 +1,1 @@
+//! Everything of Keyward that outlives a request: SQL, the change log, leases.

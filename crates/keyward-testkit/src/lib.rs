@@ -1,0 +1,1 @@
+//! Databases, clocks, upstreams and actors for the tests of Keyward.
