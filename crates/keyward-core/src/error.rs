@@ -106,13 +106,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with its public text: what is wrong and what to do about it.
     pub fn new(code: ErrorCode, public: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, public: public.into(), details: Map::new(), internal: None }
+        Self {
+            code,
+            public: public.into(),
+            details: Map::new(),
+            internal: None,
+        }
     }
 
     /// A defect of ours. `internal` goes to the log only.
     pub fn internal(internal: impl Into<String>) -> Self {
-        Self::new(ErrorCode::Internal, "Something failed on our side; retry, or report the request id")
-            .because(internal)
+        Self::new(
+            ErrorCode::Internal,
+            "Something failed on our side; retry, or report the request id",
+        )
+        .because(internal)
     }
 
     /// There is no such `what` for this caller.

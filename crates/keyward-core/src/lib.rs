@@ -4,12 +4,23 @@
 //! that grants; the gateway, verify and every embedding call it.
 
 pub mod assertion;
+pub mod authority;
 pub mod base62;
+pub mod catalog;
 pub mod clock;
+pub mod decision;
+pub mod denial;
+pub mod environment;
 pub mod error;
 pub mod id;
+pub mod ip;
+pub mod key;
+pub mod profile;
+pub mod scope;
 pub mod time;
 
+pub use catalog::Catalog;
 pub use clock::Clock;
+pub use environment::Environment;
 pub use error::{Error, ErrorCode, Result};
 pub use time::Timestamp;

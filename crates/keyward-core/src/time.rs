@@ -25,7 +25,11 @@ impl Timestamp {
 
     /// An instant from milliseconds since the epoch; later than [`Timestamp::MAX`] is cut to it.
     pub const fn from_millis(millis: i64) -> Self {
-        if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
+        if millis > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(millis)
+        }
     }
 
     /// Milliseconds since the epoch.

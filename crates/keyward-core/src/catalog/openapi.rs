@@ -1,0 +1,140 @@
+//! Reads the public routes and their required scopes from an OpenAPI 3.x document.
+//!
+//! Only the few members that matter are looked at. `security` is the standard one: alternatives in
+//! the list, all scopes within one (OpenAPI 3.1 §4.8.30). An operation without a key requirement is
+//! not public here.
+
+use serde_json::{Map, Value};
+
+use crate::catalog::route::{Alternative, Method, Route};
+use crate::catalog::{AreaSet, Catalog};
+use crate::error::{Error, Result};
+use crate::scope::ScopeSet;
+
+pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()> {
+    let version = document
+        .get("openapi")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !version.starts_with("3.") {
+        return Err(refuse("openapi", "the document must be OpenAPI 3.x"));
+    }
+    let paths = document
+        .get("paths")
+        .and_then(Value::as_object)
+        .ok_or_else(|| refuse("paths", "the document has no paths"))?;
+    for (template, item) in paths {
+        let item = item
+            .as_object()
+            .ok_or_else(|| refuse(template, "a path item must be an object; $ref is not read"))?;
+        for method in Method::ALL {
+            if let Some(operation) = item.get(&method.as_str().to_ascii_lowercase()) {
+                let operation = operation
+                    .as_object()
+                    .ok_or_else(|| refuse(template, "an operation must be an object"))?;
+                read_operation(document, catalog, template, method, operation)?;
+            }
+        }
+    }
+    if catalog.routes.all().is_empty() {
+        return Err(refuse(
+            "paths",
+            "no operation has a security requirement, so none is public",
+        ));
+    }
+    Ok(())
+}
+
+fn read_operation(
+    document: &Value,
+    catalog: &mut Catalog,
+    template: &str,
+    method: Method,
+    operation: &Map<String, Value>,
+) -> Result<()> {
+    let at = format!("{method} {template}");
+    let security = operation
+        .get("security")
+        .or_else(|| document.get("security"));
+    let requirements = security
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let area = match operation.get("x-keyward-area").and_then(Value::as_str) {
+        Some(name) => Some(catalog.intern_area(name)?),
+        None => None,
+    };
+    let mut alternatives = Vec::new();
+    let mut accepted = Vec::new();
+    for requirement in requirements {
+        let schemes = requirement
+            .as_object()
+            .ok_or_else(|| refuse(&at, "security must be a list of objects"))?;
+        if schemes.is_empty() {
+            let text = "security allows anonymous callers; keys are always required here";
+            return Err(refuse(&at, text));
+        }
+        let names = scope_names(schemes, &at)?;
+        alternatives.push(alternative(catalog, &names, area, &at)?);
+        accepted.push(names.join(","));
+    }
+    if alternatives.is_empty() {
+        catalog.warnings.push(format!(
+            "{at} has no security requirement and is not public"
+        ));
+        return Ok(());
+    }
+    let text = |member: &str| {
+        operation
+            .get(member)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
+    catalog.routes.add(Route {
+        operation_id: text("operationId").ok_or_else(|| refuse(&at, "operationId is missing"))?,
+        method,
+        template: template.to_owned(),
+        summary: text("summary").unwrap_or_default(),
+        alternatives: alternatives.into_boxed_slice(),
+        accepted: accepted.join(";"),
+        builtin: text("x-keyward-builtin"),
+    })
+}
+
+fn scope_names(schemes: &Map<String, Value>, at: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for scopes in schemes.values() {
+        let scopes = scopes
+            .as_array()
+            .ok_or_else(|| refuse(at, "scopes must be a list"))?;
+        for scope in scopes {
+            let name = scope
+                .as_str()
+                .ok_or_else(|| refuse(at, "a scope must be a string"))?;
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn alternative(
+    catalog: &Catalog,
+    names: &[String],
+    area: Option<AreaSet>,
+    at: &str,
+) -> Result<Alternative> {
+    let mut scopes = ScopeSet::EMPTY;
+    for name in names {
+        let position = catalog
+            .scope_position(name)
+            .ok_or_else(|| refuse(at, &format!("the profile has no scope {name}")))?;
+        scopes = scopes.union(ScopeSet::of(position));
+    }
+    Ok(Alternative {
+        scopes,
+        areas: area.unwrap_or_else(|| catalog.areas_of(scopes)),
+    })
+}
+
+fn refuse(at: &str, text: &str) -> Error {
+    Error::validation(at, format!("OpenAPI document: {at}: {text}"))
+}

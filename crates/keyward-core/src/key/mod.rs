@@ -1,0 +1,14 @@
+//! API keys: the record, its states and the rules of its life.
+
+mod record;
+mod rotation;
+mod token;
+
+pub use record::{
+    ApiKey, KeyHint, KeyState, MAX_KEY_NAME_CHARS, REISSUE_WINDOW_MS, RateLimit, RevokeReason,
+};
+pub use rotation::{DEFAULT_OVERLAP_MS, MAX_OVERLAP_MS, Rotation};
+pub use token::{
+    KeyHash, KeySecret, MAX_TOKEN_BYTES, Minted, Pepper, Presented, SecretKind, TagKey, TokenError,
+    TokenFormat,
+};
