@@ -1,0 +1,79 @@
+//! What an engine is opened with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keyward_core::time::Timestamp;
+use zeroize::Zeroizing;
+
+use super::migrate::Migration;
+
+/// Everything needed to open a store. No formatter: the addresses may hold passwords.
+pub struct StoreConfig {
+    /// `sqlite:PATH` (relative to the data directory) or `postgres://…` of the application role.
+    pub url: Zeroizing<String>,
+    /// PostgreSQL only: the address with the owner's role. Migrations run and the context key is
+    /// installed through it. Absent: the schema must be current already.
+    pub migrate_url: Option<Zeroizing<String>>,
+    /// Where relative database paths start.
+    pub data_dir: PathBuf,
+    /// PostgreSQL only: signs the tenant context of each transaction.
+    pub context_key: ContextKey,
+    /// The migrations this binary knows, oldest first.
+    pub migrations: Vec<Migration>,
+    /// The instant of opening; names backups and dates migrations.
+    pub now: Timestamp,
+    /// Pool sizes and deadlines.
+    pub limits: StoreLimits,
+}
+
+/// The 256-bit key under which tenant contexts are signed, derived from the deployment's
+/// secrets. Every node of a deployment has the same one.
+pub struct ContextKey(Zeroizing<[u8; ContextKey::LEN]>);
+
+impl ContextKey {
+    /// Bytes in a key.
+    pub const LEN: usize = 32;
+
+    /// Takes the key; the caller zeroizes its own copy.
+    pub fn new(bytes: [u8; Self::LEN]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+/// Bounds on connections and time.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// SQLite: connections that read while the one writer works.
+    pub readers: usize,
+    /// PostgreSQL: connections of this node.
+    pub connections: usize,
+    /// Callers that may wait for a connection at once; the next one is refused as busy.
+    pub waiting: usize,
+    /// The longest wait for a connection, for the SQLite writer, or to open one.
+    pub wait: Duration,
+    /// The longest time of one statement.
+    pub statement: Duration,
+    /// The longest wait for a row lock.
+    pub lock: Duration,
+    /// PostgreSQL: the longest pause between two statements of a transaction.
+    pub idle_in_transaction: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            readers: 4,
+            connections: 16,
+            waiting: 1_024,
+            wait: Duration::from_secs(5),
+            statement: Duration::from_secs(10),
+            lock: Duration::from_secs(5),
+            idle_in_transaction: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! PostgreSQL: pooled transactions under a signed tenant context.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use deadpool::managed::{Object, Pool, PoolError, Timeouts};
+use futures_util::{FutureExt as _, TryStreamExt as _};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{IsNull, ToSql, Type};
+use tokio_postgres::{Client, RowStream};
+
+use super::postgres_session::{Address, Session, SessionManager, Signer};
+use super::{
+    Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
+    postgres_admission, postgres_schema,
+};
+
+/// The session lock that says that a node has the database: "Keyw", and the first of its locks.
+const TAKE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(1264941431, 1)";
+const FREE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_unlock(1264941431, 1)";
+
+/// An open PostgreSQL database.
+pub struct PostgresEngine {
+    pool: Pool<SessionManager>,
+    address: Address,
+    signer: Signer,
+    limits: StoreLimits,
+    node_lock: NodeLock,
+}
+
+impl PostgresEngine {
+    pub(super) async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        let limits = config.limits;
+        let address = Address::parse(&config.url, &limits)?;
+        let node_lock = NodeLock::take(&address, &limits).await?;
+        match &config.migrate_url {
+            Some(url) => {
+                let owner = Address::parse(url, &limits)?;
+                postgres_schema::migrate(&owner, address.role(), config).await?;
+            }
+            None => {
+                let client = node_lock.client.lock().await;
+                postgres_schema::require_current(&client, &config.migrations).await?;
+            }
+        }
+        postgres_admission::check(&*node_lock.client.lock().await, address.role()).await?;
+        let wait = Some(limits.wait);
+        let pool = Pool::builder(SessionManager {
+            address: address.clone(),
+        })
+        .max_size(limits.connections.max(1))
+        .timeouts(Timeouts {
+            wait,
+            create: wait,
+            recycle: wait,
+        })
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|error| StoreError::Internal(error.to_string()))?;
+        let signer = Signer::new(&config.context_key);
+        let engine = Self {
+            pool,
+            address,
+            signer,
+            limits,
+            node_lock,
+        };
+        engine.require_key().await?;
+        Ok(engine)
+    }
+
+    /// Checks that the database accepts contexts signed with our key.
+    async fn require_key(&self) -> Result<(), StoreError> {
+        static PROBE: Statement =
+            Statement::system("context_probe", "SELECT keyward.current_tenant()");
+        let mut transaction = self.begin(super::SYSTEM_CONTEXT, Access::Read).await?;
+        match transaction.query(&PROBE, &[]).await {
+            Err(StoreError::Refused(_)) => Err(StoreError::Refused(
+                "the database holds another context key: give the owner's address as the store's \
+                 migrate_url once, so that this deployment's key is installed"
+                    .to_owned(),
+            )),
+            Err(error) => Err(error),
+            Ok(_) => transaction.rollback().await,
+        }
+    }
+
+    pub(super) async fn begin(
+        &self,
+        context: &str,
+        access: Access,
+    ) -> Result<PostgresTransaction, StoreError> {
+        self.node_lock.require(&self.address, &self.limits).await?;
+        if self.pool.status().waiting >= self.limits.waiting {
+            return Err(StoreError::Busy(
+                "too many callers wait for a connection".to_owned(),
+            ));
+        }
+        let session = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(_) => StoreError::Busy("no connection came free in time".to_owned()),
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
+        let address = self.address.clone();
+        let mut transaction = PostgresTransaction {
+            session: Some(session),
+            running: true,
+            address,
+            access,
+        };
+        let session = transaction.session()?;
+        session
+            .begin(&self.signer, context, access, &self.limits)
+            .await?;
+        transaction.running = false;
+        Ok(transaction)
+    }
+
+    pub(super) async fn close(self) {
+        self.pool.close();
+        let client = self.node_lock.client.into_inner();
+        // The end of the connection frees it too, only a little later.
+        let _ = client.batch_execute(FREE_NODE_LOCK).await;
+    }
+}
+
+/// The right to be the one node on this database, held by a connection of its own. When that
+/// connection breaks, no transaction begins until the right is taken again.
+struct NodeLock {
+    client: tokio::sync::Mutex<Client>,
+    ended: std::sync::RwLock<Arc<AtomicBool>>,
+}
+
+impl NodeLock {
+    async fn take(address: &Address, limits: &StoreLimits) -> Result<Self, StoreError> {
+        let (client, ended) = Self::acquire(address, limits).await?;
+        Ok(Self {
+            client: tokio::sync::Mutex::new(client),
+            ended: ended.into(),
+        })
+    }
+
+    async fn acquire(
+        address: &Address,
+        limits: &StoreLimits,
+    ) -> Result<(Client, Arc<AtomicBool>), StoreError> {
+        let (client, ended) = address.connect().await?;
+        let wait = format!("SET lock_timeout = {}", limits.wait.as_millis());
+        client
+            .batch_execute(&wait)
+            .await
+            .map_err(|error| classify("node_lock", &error))?;
+        match client.batch_execute(TAKE_NODE_LOCK).await {
+            Ok(()) => Ok((client, ended)),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Err(StoreError::Refused(
+                    "another Keyward process uses this database: stop it first (one node per \
+                     database)"
+                        .to_owned(),
+                ))
+            }
+            Err(error) => Err(classify("node_lock", &error)),
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        let ended = self
+            .ended
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        ended.load(Ordering::Acquire)
+    }
+
+    async fn require(&self, address: &Address, limits: &StoreLimits) -> Result<(), StoreError> {
+        if !self.is_lost() {
+            return Ok(());
+        }
+        let mut client = self.client.lock().await;
+        if self.is_lost() {
+            let (taken, ended) = Self::acquire(address, limits).await.map_err(|error| {
+                StoreError::Unavailable(format!("the right to be the one node was lost: {error}"))
+            })?;
+            *client = taken;
+            *self
+                .ended
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = ended;
+        }
+        Ok(())
+    }
+}
+
+/// One transaction on a lent connection.
+pub(super) struct PostgresTransaction {
+    /// Absent once the transaction has ended.
+    session: Option<Object<SessionManager>>,
+    /// A request is on the wire whose answer nobody has read to its end.
+    running: bool,
+    address: Address,
+    access: Access,
+}
+
+impl PostgresTransaction {
+    fn session(&mut self) -> Result<&mut Session, StoreError> {
+        let ended = || StoreError::Internal("the transaction has ended".to_owned());
+        self.session.as_deref_mut().ok_or_else(ended)
+    }
+
+    pub(super) async fn query(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
+        self.running = true;
+        let mut found = std::pin::pin!(self.run(statement, values).await?);
+        let mut rows = Vec::new();
+        while let Some(row) = found.try_next().await.map_err(failed)? {
+            if rows.len() == MAX_ROWS {
+                return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
+            }
+            rows.push(read(statement, &row)?);
+        }
+        self.running = false;
+        Ok(rows)
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<u64, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
+        self.running = true;
+        let mut found = std::pin::pin!(self.run(statement, values).await?);
+        if found.try_next().await.map_err(failed)?.is_some() {
+            return Err(defect(statement, "answers rows where none are read"));
+        }
+        self.running = false;
+        Ok(found.rows_affected().unwrap_or_default())
+    }
+
+    async fn run(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<RowStream, StoreError> {
+        let session = self.session()?;
+        let prepared = session
+            .prepare(statement.name(), statement.postgres())
+            .await?;
+        let count = prepared.params().len();
+        if count != values.len() {
+            let text = format!("binds {count} values and was given {}", values.len());
+            return Err(defect(statement, &text));
+        }
+        let found = session.client.query_raw(&prepared, values).await;
+        found.map_err(|error| classify(statement.name(), &error))
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        let access = self.access;
+        self.running = true;
+        self.session()?
+            .client
+            .batch_execute("COMMIT")
+            .await
+            .map_err(|error| {
+                let error = classify("COMMIT", &error);
+                match error {
+                    StoreError::Unavailable(text) if access == Access::Write => {
+                        StoreError::CommitUnknown(text)
+                    }
+                    other => other,
+                }
+            })?;
+        self.session = None;
+        Ok(())
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.running = true;
+        let rolled_back = self.session()?.client.batch_execute("ROLLBACK").await;
+        rolled_back.map_err(|error| classify("ROLLBACK", &error))?;
+        self.session = None;
+        Ok(())
+    }
+}
+
+impl Drop for PostgresTransaction {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        if self.running {
+            // Its state is unknown: the connection is given up, and the server takes the work
+            // back when it ends.
+            self.address.cancel(&session.client);
+            drop(Object::take(session));
+            return;
+        }
+        // One poll queues the message; whoever gets the connection next is queued behind it.
+        let _ = session.client.batch_execute("ROLLBACK").now_or_never();
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) if *ty == Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
+            Self::Int(value) if *ty == Type::INT8 => value.to_sql(ty, out),
+            Self::Text(value) if <&str as ToSql>::accepts(ty) => value.to_sql(ty, out),
+            Self::Blob(value) if *ty == Type::BYTEA => value.to_sql(ty, out),
+            _ => Err(format!("the value does not fit a parameter of type {ty}").into()),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    tokio_postgres::types::to_sql_checked!();
+}
+
+fn read(statement: &'static Statement, row: &tokio_postgres::Row) -> Result<Row, StoreError> {
+    let mut values = Vec::with_capacity(row.len());
+    for (column, described) in row.columns().iter().enumerate() {
+        let ty = described.type_();
+        let value = if *ty == Type::INT8 {
+            row.try_get::<_, Option<i64>>(column).map(Value::from)
+        } else if *ty == Type::INT4 {
+            row.try_get::<_, Option<i32>>(column).map(Value::from)
+        } else if *ty == Type::BOOL {
+            row.try_get::<_, Option<bool>>(column).map(Value::from)
+        } else if *ty == Type::BYTEA {
+            row.try_get::<_, Option<Vec<u8>>>(column).map(Value::from)
+        } else if [Type::TEXT, Type::VARCHAR, Type::NAME, Type::UNKNOWN].contains(ty) {
+            row.try_get::<_, Option<String>>(column).map(Value::from)
+        } else {
+            let problem = format!("its type is {ty}: cast it to BIGINT, TEXT or BYTEA");
+            return Err(StoreError::Corrupt {
+                statement: statement.name(),
+                column,
+                problem,
+            });
+        };
+        values.push(value.map_err(|error| classify(statement.name(), &error))?);
+    }
+    Ok(Row::new(statement, values))
+}
+
+/// Puts an error of the driver into the store's words. The server's detail line stays out: it
+/// may hold values of rows.
+pub(super) fn classify(statement: &'static str, error: &tokio_postgres::Error) -> StoreError {
+    let Some(answer) = error.as_db_error() else {
+        let cause = error
+            .source()
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        let text = format!("statement `{statement}`: {error}{cause}");
+        let on_the_way = error.is_closed()
+            || error
+                .source()
+                .is_none_or(|cause| cause.is::<std::io::Error>());
+        return if on_the_way {
+            StoreError::Unavailable(text)
+        } else {
+            StoreError::Internal(text)
+        };
+    };
+    let code = answer.code();
+    let class = code.code().get(..2).unwrap_or_default();
+    // Class 22 quotes the value that was wrong.
+    let message = if class == "22" {
+        "a value was refused"
+    } else {
+        answer.message()
+    };
+    let text = format!("statement `{statement}`: {message} ({})", code.code());
+    let constraint = || answer.constraint().unwrap_or_default().to_owned();
+    match (class, code) {
+        (_, &SqlState::UNIQUE_VIOLATION) => StoreError::UniqueViolation {
+            constraint: constraint(),
+        },
+        (_, &SqlState::FOREIGN_KEY_VIOLATION) => StoreError::ForeignKeyViolation,
+        (_, &SqlState::NOT_NULL_VIOLATION) => {
+            let column = answer.column().unwrap_or_default();
+            StoreError::RuleViolation(format!("{}.{column}", answer.table().unwrap_or_default()))
+        }
+        (_, &SqlState::CHECK_VIOLATION) => StoreError::RuleViolation(constraint()),
+        (_, &SqlState::QUERY_CANCELED) => StoreError::Timeout { statement },
+        (_, &(SqlState::LOCK_NOT_AVAILABLE | SqlState::TOO_MANY_CONNECTIONS)) => {
+            StoreError::Busy(text)
+        }
+        (_, &SqlState::DISK_FULL) => StoreError::StorageFull(text),
+        (_, &SqlState::INSUFFICIENT_PRIVILEGE) => StoreError::Refused(text),
+        ("40", _) => StoreError::Conflict(text),
+        ("08" | "57", _) => StoreError::Unavailable(text),
+        ("28" | "3D", _) => StoreError::Refused(text),
+        _ => StoreError::Internal(text),
+    }
+}

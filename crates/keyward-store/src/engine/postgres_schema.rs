@@ -1,0 +1,132 @@
+//! PostgreSQL's schema history, the migration run and the context key, all as the owner.
+
+use keyward_core::time::Timestamp;
+use tokio_postgres::Client;
+
+use super::config::ContextKey;
+use super::migrate::{self, Applied, Migration};
+use super::postgres::classify;
+use super::postgres_session::{Address, pads};
+use super::{StoreConfig, StoreError};
+
+/// Names are looked up in the store's schema; temporary tables come last.
+const OWNER_SESSION: &str = "SET search_path = keyward, pg_temp; SET lock_timeout = '30s'";
+
+/// Brings the schema up to date, gives the application role its grants, and installs the key.
+pub(super) async fn migrate(
+    owner: &Address,
+    application: &str,
+    config: &StoreConfig,
+) -> Result<(), StoreError> {
+    if owner.role() == application {
+        return Err(StoreError::Refused(format!(
+            "the role `{application}` of the store's address is also the one that migrates: \
+             create a role of its own for the application and use it in the store's address"
+        )));
+    }
+    let (mut client, _) = owner.connect().await?;
+    let failed = |error| classify("migrate", &error);
+    let pending = {
+        let applied = history(&client).await?;
+        migrate::plan(&config.migrations, |migration| migration.postgres, &applied)?
+    };
+    if !pending.is_empty() {
+        let schema = "CREATE SCHEMA IF NOT EXISTS keyward";
+        client.batch_execute(schema).await.map_err(failed)?;
+    }
+    client.batch_execute(OWNER_SESSION).await.map_err(failed)?;
+    for migration in &pending {
+        run(&mut client, migration, config.now).await?;
+        tracing::info!(migration = migration.name, "migrated");
+    }
+    client
+        .execute(
+            "CALL keyward_private.grant_application($1::text::name)",
+            &[&application],
+        )
+        .await
+        .map_err(|error| classify("grant_application", &error))?;
+    install_key(&client, &config.context_key).await
+}
+
+async fn run(
+    client: &mut Client,
+    migration: &migrate::Pending,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let failed = |error| classify(migration.name, &error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    let table = "CREATE TABLE IF NOT EXISTS schema_history (version INTEGER PRIMARY KEY,
+        name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at_ms BIGINT NOT NULL)";
+    transaction.batch_execute(table).await.map_err(failed)?;
+    transaction
+        .batch_execute(migration.sql)
+        .await
+        .map_err(failed)?;
+    let version = i32::try_from(migration.version)
+        .map_err(|_| StoreError::Internal("a migration's number is too large".to_owned()))?;
+    transaction
+        .execute(
+            "INSERT INTO schema_history VALUES ($1, $2, $3, $4)",
+            &[
+                &version,
+                &migration.name,
+                &migration.checksum,
+                &now.as_millis(),
+            ],
+        )
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// Refuses a schema that is not exactly the one this binary knows, when it may not migrate.
+pub(super) async fn require_current(
+    client: &Client,
+    known: &[Migration],
+) -> Result<(), StoreError> {
+    let applied = history(client).await?;
+    let pending = migrate::plan(known, |migration| migration.postgres, &applied)?;
+    match pending.first() {
+        None => Ok(()),
+        Some(first) => Err(StoreError::Refused(format!(
+            "the database lacks migration {}: give the owner's address as the store's \
+             migrate_url, or run `keyward migrate` with it",
+            first.name
+        ))),
+    }
+}
+
+/// The migrations a database has run. Looks only; a database without our schema has none.
+async fn history(client: &Client) -> Result<Vec<Applied>, StoreError> {
+    let failed = |error| classify("schema_history", &error);
+    let found = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'keyward' AND c.relname = 'schema_history')";
+    let row = client.query_one(found, &[]).await.map_err(failed)?;
+    if !row.try_get::<_, bool>(0).map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT version, name, checksum FROM keyward.schema_history ORDER BY version";
+    let rows = client.query(sql, &[]).await.map_err(failed)?;
+    let applied = rows.iter().map(|row| {
+        let version: i32 = row.try_get(0).map_err(failed)?;
+        Ok(Applied {
+            version: u32::try_from(version).unwrap_or_default(),
+            name: row.try_get(1).map_err(failed)?,
+            checksum: row.try_get(2).map_err(failed)?,
+        })
+    });
+    applied.collect()
+}
+
+async fn install_key(client: &Client, key: &ContextKey) -> Result<(), StoreError> {
+    let [inner, outer] = pads(key);
+    let sql = "INSERT INTO keyward_private.context_key AS held VALUES (1, $1, $2)
+        ON CONFLICT (id) DO UPDATE SET inner_pad = EXCLUDED.inner_pad,
+        outer_pad = EXCLUDED.outer_pad WHERE held.inner_pad <> EXCLUDED.inner_pad";
+    let installed = client.execute(sql, &[&*inner, &*outer]).await;
+    installed
+        .map(drop)
+        .map_err(|error| classify("context_key", &error))
+}

@@ -1,0 +1,501 @@
+//! SQLite: one writer, several readers, one process per database.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{Object, Pool, PoolError, Timeouts};
+use rusqlite::config::DbConfig;
+use rusqlite::ffi;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql};
+use tokio::sync::mpsc;
+
+use super::sqlite_thread::{ThreadManager, abandon};
+use super::{
+    Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
+    sqlite_backup,
+};
+
+/// Prepared statements kept per connection.
+const STATEMENT_CACHE: usize = 256;
+
+/// The write-ahead log is cut back to this size after a checkpoint, in bytes.
+const JOURNAL_SIZE_LIMIT: i64 = 64 << 20;
+
+/// The file whose lock says that a process has the database open.
+const LOCK_FILE: &str = "keyward.lock";
+
+/// An open SQLite database.
+pub struct SqliteEngine {
+    writer: Pool<ThreadManager>,
+    readers: Pool<ThreadManager>,
+    path: PathBuf,
+    limits: StoreLimits,
+    /// Answers "closed" when the last connection is.
+    open: mpsc::Receiver<()>,
+    lock: Arc<DataDirLock>,
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Reader,
+    Writer,
+}
+
+impl SqliteEngine {
+    pub(super) async fn open(path: &str, config: &StoreConfig) -> Result<Self, StoreError> {
+        if path.is_empty() || path.starts_with(':') || path.contains(['?', '\0']) {
+            let text = "the store's address must be sqlite:PATH with the path of a file";
+            return Err(StoreError::Refused(text.to_owned()));
+        }
+        let path = config.data_dir.join(path);
+        let (file, migrations, now) = (path.clone(), config.migrations.clone(), config.now);
+        let wait = config.limits.lock;
+        let prepare = move || {
+            let lock = DataDirLock::take(&file)?;
+            sqlite_backup::migrate(&file, &migrations, now, wait)?;
+            Ok(lock)
+        };
+        let lock = Arc::new(blocking(prepare).await?);
+        let (token, open) = mpsc::channel(1);
+        let pool = |access, size| {
+            let manager = ThreadManager {
+                path: path.clone(),
+                access,
+                busy_timeout: config.limits.lock,
+                lock: Arc::clone(&lock),
+                open: token.clone(),
+            };
+            let wait = Some(config.limits.wait);
+            let timeouts = Timeouts {
+                wait,
+                create: wait,
+                recycle: None,
+            };
+            Pool::builder(manager)
+                .max_size(size)
+                .timeouts(timeouts)
+                .runtime(deadpool::Runtime::Tokio1)
+                .build()
+                .map_err(|error| StoreError::Internal(error.to_string()))
+        };
+        let writer = pool(Access::Write, 1)?;
+        let readers = pool(Access::Read, config.limits.readers.max(1))?;
+        Ok(Self {
+            writer,
+            readers,
+            path,
+            limits: config.limits,
+            open,
+            lock,
+        })
+    }
+
+    pub(super) async fn begin(&self, access: Access) -> Result<SqliteTransaction, StoreError> {
+        let (pool, sql) = match access {
+            Access::Read => (&self.readers, "BEGIN DEFERRED"),
+            Access::Write => (&self.writer, "BEGIN IMMEDIATE"),
+        };
+        if pool.status().waiting >= self.limits.waiting {
+            return Err(StoreError::Busy(
+                "too many callers wait for a connection".to_owned(),
+            ));
+        }
+        let lease = pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(_) => StoreError::Busy("no connection came free in time".to_owned()),
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
+        let mut transaction = SqliteTransaction {
+            lease: Some(lease),
+            running: false,
+            limit: self.limits.statement,
+        };
+        transaction
+            .call(move |connection| {
+                connection
+                    .execute_batch(sql)
+                    .map_err(|error| classify("BEGIN", &error))
+            })
+            .await?;
+        Ok(transaction)
+    }
+
+    pub(super) async fn backup_to(&self, path: &Path) -> Result<(), StoreError> {
+        let (from, to, wait) = (self.path.clone(), path.to_owned(), self.limits.lock);
+        blocking(move || sqlite_backup::copy(&from, &to, wait)).await
+    }
+
+    pub(super) async fn close(mut self) {
+        drop((self.writer, self.readers));
+        // Nothing is ever sent: this waits for the last connection to be closed.
+        let _: Option<()> = self.open.recv().await;
+        drop(self.lock);
+    }
+}
+
+/// Runs file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StoreError::Internal(format!("file work ended early: {error}")))?
+}
+
+/// One transaction on a lent connection.
+pub(super) struct SqliteTransaction {
+    /// Absent once the transaction has ended.
+    lease: Option<Object<ThreadManager>>,
+    /// A job is on the thread whose answer nobody has read yet.
+    running: bool,
+    limit: Duration,
+}
+
+impl SqliteTransaction {
+    async fn call<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(lease) = &self.lease else {
+            return Err(StoreError::Internal("the transaction has ended".to_owned()));
+        };
+        self.running = true;
+        let answer = lease.call(self.limit, work).await;
+        self.running = false;
+        answer
+    }
+
+    pub(super) async fn query(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        let values = values.to_vec();
+        self.call(move |connection| rows(connection, statement, &values))
+            .await
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<u64, StoreError> {
+        let values = values.to_vec();
+        self.call(move |connection| {
+            let mut prepared = prepare(connection, statement, &values)?;
+            let changed = prepared.raw_execute();
+            changed
+                .map(|count| count as u64)
+                .map_err(|error| classify(statement.name(), &error))
+        })
+        .await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.call(|connection| {
+            let committed = connection.execute_batch("COMMIT");
+            committed.map_err(|error| classify("COMMIT", &error))
+        })
+        .await?;
+        self.lease = None;
+        Ok(())
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.call(|connection| {
+            take_back(connection);
+            Ok(())
+        })
+        .await?;
+        self.lease = None;
+        Ok(())
+    }
+}
+
+impl Drop for SqliteTransaction {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            if self.running {
+                lease.interrupt();
+            }
+            abandon(lease);
+        }
+    }
+}
+
+/// Rolls back whatever is open.
+pub(super) fn take_back(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = connection.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%error, "a rollback failed");
+    }
+}
+
+/// Opens a connection with the settings the store relies on.
+pub(super) fn connect(
+    path: &Path,
+    role: Role,
+    busy_timeout: Duration,
+) -> Result<Connection, StoreError> {
+    let configure = || -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(busy_timeout)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        if role == Role::Writer {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+        }
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "temp_store", "memory")?;
+        connection.pragma_update(None, "journal_size_limit", JOURNAL_SIZE_LIMIT)?;
+        connection.pragma_update(None, "query_only", role == Role::Reader)?;
+        Ok(connection)
+    };
+    configure().map_err(|error| classify("open", &error))
+}
+
+/// Prepares a statement and binds its values by the number in their name: SQLite itself numbers
+/// `$2 … $1` in order of appearance.
+fn prepare<'c>(
+    connection: &'c Connection,
+    statement: &'static Statement,
+    values: &[Value],
+) -> Result<CachedStatement<'c>, StoreError> {
+    let failed = |error: rusqlite::Error| classify(statement.name(), &error);
+    let mut prepared = connection
+        .prepare_cached(statement.sqlite())
+        .map_err(failed)?;
+    let count = prepared.parameter_count();
+    if count != values.len() {
+        let text = format!("binds {count} values and was given {}", values.len());
+        return Err(defect(statement, &text));
+    }
+    for index in 1..=count {
+        let number = prepared
+            .parameter_name(index)
+            .and_then(|name| name.strip_prefix('$'));
+        let value = number
+            .and_then(|number| number.parse::<usize>().ok()?.checked_sub(1))
+            .and_then(|place| values.get(place))
+            .ok_or_else(|| defect(statement, "does not number its parameters $1, $2, …"))?;
+        prepared.raw_bind_parameter(index, value).map_err(failed)?;
+    }
+    Ok(prepared)
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+            Self::Blob(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+fn rows(
+    connection: &Connection,
+    statement: &'static Statement,
+    values: &[Value],
+) -> Result<Vec<Row>, StoreError> {
+    let failed = |error: rusqlite::Error| classify(statement.name(), &error);
+    let mut prepared = prepare(connection, statement, values)?;
+    let columns = prepared.column_count();
+    let mut found = prepared.raw_query();
+    let mut answer = Vec::new();
+    while let Some(row) = found.next().map_err(failed)? {
+        if answer.len() == MAX_ROWS {
+            return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
+        }
+        let mut values = Vec::with_capacity(columns);
+        for column in 0..columns {
+            let corrupt = |problem: &str| StoreError::Corrupt {
+                statement: statement.name(),
+                column,
+                problem: problem.to_owned(),
+            };
+            values.push(match row.get_ref(column).map_err(failed)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(value) => Value::Int(value),
+                ValueRef::Real(_) => return Err(corrupt("found a floating-point number")),
+                ValueRef::Text(value) => Value::Text(
+                    str::from_utf8(value)
+                        .map_err(|_| corrupt("found text not UTF-8"))?
+                        .to_owned(),
+                ),
+                ValueRef::Blob(value) => Value::Blob(value.to_vec()),
+            });
+        }
+        answer.push(Row::new(statement, values));
+    }
+    Ok(answer)
+}
+
+/// Puts an error of SQLite into the store's words.
+pub(super) fn classify(statement: &'static str, error: &rusqlite::Error) -> StoreError {
+    let text = format!("statement `{statement}`: {error}");
+    let Some(code) = error.sqlite_error() else {
+        return StoreError::Internal(text);
+    };
+    match code.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Busy(text),
+        ErrorCode::OperationInterrupted => StoreError::Timeout { statement },
+        ErrorCode::DiskFull => StoreError::StorageFull(text),
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure => {
+            StoreError::Unavailable(text)
+        }
+        ErrorCode::ConstraintViolation => violation(code.extended_code, &error.to_string()),
+        _ => StoreError::Internal(text),
+    }
+}
+
+fn violation(extended: i32, text: &str) -> StoreError {
+    let detail = text
+        .split_once("failed: ")
+        .map_or(text, |(_, detail)| detail);
+    match extended {
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => StoreError::ForeignKeyViolation,
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
+            let table = detail.split('.').next().unwrap_or_default();
+            StoreError::UniqueViolation {
+                constraint: format!("{table}_pkey"),
+            }
+        }
+        ffi::SQLITE_CONSTRAINT_UNIQUE => StoreError::UniqueViolation {
+            constraint: unique_name(detail),
+        },
+        _ => StoreError::RuleViolation(detail.to_owned()),
+    }
+}
+
+/// `t.a, t.b` becomes `t_a_b_key`, the name PostgreSQL gives such a constraint; an index on an
+/// expression is reported by name already.
+fn unique_name(detail: &str) -> String {
+    if let Some(index) = detail.strip_prefix("index '") {
+        return index.trim_end_matches('\'').to_owned();
+    }
+    let table = detail.split('.').next().unwrap_or_default();
+    let columns = detail
+        .split(", ")
+        .filter_map(|column| column.split_once('.'));
+    let columns: String = columns.map(|(_, column)| format!("{column}_")).collect();
+    format!("{table}_{columns}key")
+}
+
+/// The exclusive hold on the folder of a database, for as long as the value lives.
+pub(super) struct DataDirLock {
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Makes the folder (mode 0700) and the database file (mode 0600) when they are missing, and
+    /// takes the folder for this process.
+    fn take(database: &Path) -> Result<Self, StoreError> {
+        let folder = match database.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+            None => Path::new("/"),
+        };
+        let failed = |error: std::io::Error| {
+            StoreError::Unavailable(format!("the data directory {}: {error}", folder.display()))
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed)?;
+        if folder.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+            return Err(StoreError::Refused(format!(
+                "the data directory {0} is open to other users: run `chmod 700 {0}`",
+                folder.display()
+            )));
+        }
+        let mut private = OpenOptions::new();
+        private
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
+        let mut file = private.open(folder.join(LOCK_FILE)).map_err(failed)?;
+        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        if let Err(error) = rustix::fs::flock(&file, exclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(failed(error.into()));
+            }
+            let mut holder = String::new();
+            let _ = file.take(32).read_to_string(&mut holder);
+            return Err(StoreError::Refused(format!(
+                "the data directory {} is in use by process {}: stop it, or talk to it over HTTP",
+                folder.display(),
+                if holder.is_empty() {
+                    "(unknown)"
+                } else {
+                    holder.trim()
+                },
+            )));
+        }
+        private.open(database).map_err(failed)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(connection: &Connection, sql: &str) -> StoreError {
+        classify("probe", &connection.execute_batch(sql).unwrap_err())
+    }
+
+    #[test]
+    fn classifies_what_sqlite_answers() {
+        let connection = Connection::open_in_memory().unwrap();
+        let schema = "PRAGMA foreign_keys = on;
+            CREATE TABLE t (a TEXT, b TEXT NOT NULL, c BLOB, PRIMARY KEY (a, b), UNIQUE (b, c));
+            CREATE TABLE u (t_a TEXT, t_b TEXT, FOREIGN KEY (t_a, t_b) REFERENCES t (a, b));
+            INSERT INTO t VALUES ('1', '2', '3');";
+        connection.execute_batch(schema).unwrap();
+        let unique = |sql: &str| match error_of(&connection, sql) {
+            StoreError::UniqueViolation { constraint } => constraint,
+            other => panic!("{other}"),
+        };
+        assert_eq!(unique("INSERT INTO t VALUES ('1', '2', '4')"), "t_pkey");
+        assert_eq!(unique("INSERT INTO t VALUES ('9', '2', '3')"), "t_b_c_key");
+        assert!(matches!(
+            error_of(&connection, "INSERT INTO t VALUES ('9', NULL, '3')"),
+            StoreError::RuleViolation(text) if text == "t.b"
+        ));
+        assert!(matches!(
+            error_of(&connection, "INSERT INTO u VALUES ('no', 'such')"),
+            StoreError::ForeignKeyViolation
+        ));
+        connection
+            .execute_batch("PRAGMA max_page_count = 8")
+            .unwrap();
+        assert!(matches!(
+            error_of(
+                &connection,
+                "INSERT INTO t VALUES ('9', '9', zeroblob(100000))"
+            ),
+            StoreError::StorageFull(_)
+        ));
+    }
+}
