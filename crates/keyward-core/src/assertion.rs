@@ -3,6 +3,8 @@
 //! A compact JWS (RFC 7515) over JWT claims (RFC 7519), HS256 under a secret shared with one
 //! upstream, or EdDSA (RFC 8037) under a key whose public half is served as a JWKS.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
@@ -52,8 +54,10 @@ pub struct Claims<'a> {
     pub actor: &'a str,
     /// The method of the request.
     pub method: &'a str,
-    /// The path of the request as forwarded, without the query.
-    pub path: &'a str,
+    /// The path of the request as forwarded, without the query. The one text of a caller in here:
+    /// JSON may have to escape it, and then it cannot be borrowed back.
+    #[serde(borrow)]
+    pub path: Cow<'a, str>,
     /// The id of the request.
     #[serde(rename = "requestId")]
     pub request_id: &'a str,
@@ -83,6 +87,10 @@ pub enum AssertionError {
 }
 
 /// The key a gateway signs with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for each upstream; none is moved about"
+)]
 pub enum SigningKey {
     /// A secret shared with the upstream.
     Hs256(hmac::Key),
@@ -157,6 +165,10 @@ impl SigningKey {
 }
 
 /// The key an upstream verifies with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for each gateway; none is moved about"
+)]
 pub enum VerifyKey {
     /// The secret shared with the gateway.
     Hs256(hmac::Key),
@@ -247,7 +259,9 @@ pub fn verify(
         return Err(AssertionError::WrongAudience);
     }
     let seconds = now.as_seconds();
-    if seconds > claims.exp + LEEWAY_SECONDS || seconds < claims.iat - LEEWAY_SECONDS {
+    let dead = claims.exp.saturating_add(LEEWAY_SECONDS);
+    let born = claims.iat.saturating_sub(LEEWAY_SECONDS);
+    if seconds > dead || seconds < born {
         return Err(AssertionError::Expired);
     }
     Ok(verified)
@@ -284,7 +298,7 @@ mod tests {
             role: "analyst",
             actor: "usr_0000000000000000000001",
             method: "GET",
-            path: "/v1/reports",
+            path: "/v1/reports".into(),
             request_id: "req_0000000000000000000001",
         }
     }
@@ -359,6 +373,37 @@ mod tests {
             at(1_800_000_010),
         );
         assert_eq!(crossed.err(), Some(AssertionError::WrongAlgorithm));
+    }
+
+    #[test]
+    fn a_path_with_quotes_comes_back_as_it_was() {
+        let signing = SigningKey::hs256(SECRET).unwrap();
+        let mut claims = claims();
+        claims.path = r#"/v1/reports/"a\b""#.into();
+        let mut token = String::new();
+        signing.sign_into(&claims, &mut token);
+        let key = VerifyKey::hs256(SECRET).unwrap();
+        let verified = verify(&token, &key, "reports", at(1_800_000_010)).unwrap();
+        assert_eq!(verified.claims().unwrap(), claims);
+    }
+
+    #[test]
+    fn extreme_lifetimes_do_not_overflow() {
+        let signing = SigningKey::hs256(SECRET).unwrap();
+        let key = VerifyKey::hs256(SECRET).unwrap();
+        for (iat, exp, holds) in [(i64::MIN, i64::MAX, true), (i64::MAX, i64::MIN, false)] {
+            let mut token = String::new();
+            signing.sign_into(
+                &Claims {
+                    iat,
+                    exp,
+                    ..claims()
+                },
+                &mut token,
+            );
+            let read = verify(&token, &key, "reports", at(1_800_000_010));
+            assert_eq!(read.is_ok(), holds);
+        }
     }
 
     #[test]

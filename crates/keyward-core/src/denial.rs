@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::catalog::{Alternative, Catalog, Method, Route, RouteMatch};
+use crate::catalog::{Alternative, AreaSet, Catalog, Method, Route, RouteMatch};
 use crate::decision::{Denial, KeyFacts, Reason, Step};
 use crate::environment::{Environment, EnvironmentSet};
 use crate::error::{Error, ErrorCode};
@@ -108,7 +108,7 @@ impl Denial {
                     .alternatives
                     .iter()
                     .map(|alternative| alternative.areas);
-                let areas = areas.fold(crate::catalog::AreaSet::EMPTY, |all, a| all.union(a));
+                let areas = areas.fold(AreaSet::EMPTY, AreaSet::union);
                 let areas: Vec<&str> = context.catalog.area_names(areas).collect();
                 error.with("role", context.role).with("areas", areas)
             }

@@ -23,10 +23,15 @@ impl Timestamp {
     /// The last instant that can be written with a four-digit year: 9999-12-30T22:00:00Z.
     pub const MAX: Self = Self(253_402_207_200_000);
 
-    /// An instant from milliseconds since the epoch; later than [`Timestamp::MAX`] is cut to it.
+    /// The first one: 0000-01-01T00:00:00Z. An instant before it could not be written at all.
+    pub const MIN: Self = Self(-62_167_219_200_000);
+
+    /// An instant from milliseconds since the epoch, cut to the range of the type.
     pub const fn from_millis(millis: i64) -> Self {
         if millis > Self::MAX.0 {
             Self::MAX
+        } else if millis < Self::MIN.0 {
+            Self::MIN
         } else {
             Self(millis)
         }
@@ -104,5 +109,13 @@ mod tests {
         let far = Timestamp::from_millis(1).plus_ms(i64::MAX);
         assert_eq!(far, Timestamp::MAX);
         assert!(far.to_string().starts_with("9999-12-30T22:00:00"));
+    }
+
+    #[test]
+    fn so_is_the_far_past() {
+        let far = Timestamp::from_millis(i64::MIN).plus_ms(-1);
+        assert_eq!(far, Timestamp::MIN);
+        assert_eq!(far.to_string(), "0000-01-01T00:00:00.000Z");
+        assert_eq!("-009999-01-02T02:00:00Z".parse(), Ok(Timestamp::MIN));
     }
 }

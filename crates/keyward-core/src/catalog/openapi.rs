@@ -2,7 +2,7 @@
 //!
 //! Only the few members that matter are looked at. `security` is the standard one: alternatives in
 //! the list, all scopes within one (OpenAPI 3.1 §4.8.30). An operation without a key requirement is
-//! not public here.
+//! not public here; one that asks for something else, such as a session cookie, has none.
 
 use serde_json::{Map, Value};
 
@@ -23,7 +23,11 @@ pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()>
         .get("paths")
         .and_then(Value::as_object)
         .ok_or_else(|| refuse("paths", "the document has no paths"))?;
-    for (template, item) in paths {
+    for (template, item) in paths.iter().filter(|(name, _)| !name.starts_with("x-")) {
+        if !template.starts_with('/') || template.contains("{*") {
+            let text = "a path begins with '/', and a parameter's name not with '*'";
+            return Err(refuse(template, text));
+        }
         let item = item
             .as_object()
             .ok_or_else(|| refuse(template, "a path item must be an object; $ref is not read"))?;
@@ -39,7 +43,7 @@ pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()>
     if catalog.routes.all().is_empty() {
         return Err(refuse(
             "paths",
-            "no operation has a security requirement, so none is public",
+            "no operation has a security requirement that a key meets, so none is public",
         ));
     }
     Ok(())
@@ -73,13 +77,16 @@ fn read_operation(
             let text = "security allows anonymous callers; keys are always required here";
             return Err(refuse(&at, text));
         }
+        if !asks_for_a_key(document, schemes, &at)? {
+            continue;
+        }
         let names = scope_names(schemes, &at)?;
         alternatives.push(alternative(catalog, &names, area, &at)?);
         accepted.push(names.join(","));
     }
     if alternatives.is_empty() {
         catalog.warnings.push(format!(
-            "{at} has no security requirement and is not public"
+            "{at} has no security requirement that a key meets and is not public"
         ));
         return Ok(());
     }
@@ -98,6 +105,29 @@ fn read_operation(
         accepted: accepted.join(";"),
         builtin: text("x-keyward-builtin"),
     })
+}
+
+/// Whether a key is all that the requirement asks for: a header of its own, or `Authorization`.
+fn asks_for_a_key(document: &Value, schemes: &Map<String, Value>, at: &str) -> Result<bool> {
+    let declared = document.pointer("/components/securitySchemes");
+    for name in schemes.keys() {
+        let scheme = declared.and_then(|all| all.get(name)).ok_or_else(|| {
+            let text = format!("components.securitySchemes does not declare {name}");
+            refuse(at, &text)
+        })?;
+        let member = |member: &str| scheme.get(member).and_then(Value::as_str);
+        let is_key = match member("type") {
+            Some("apiKey") => member("in") == Some("header"),
+            Some("http") => member("scheme").is_some_and(|word| {
+                word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("apikey")
+            }),
+            _ => false,
+        };
+        if !is_key {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn scope_names(schemes: &Map<String, Value>, at: &str) -> Result<Vec<String>> {
