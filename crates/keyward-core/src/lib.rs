@@ -4,6 +4,7 @@
 //! that grants; the gateway, verify and every embedding call it.
 
 pub mod assertion;
+pub mod audit;
 pub mod authority;
 pub mod base62;
 pub mod catalog;
@@ -15,6 +16,7 @@ pub mod error;
 pub mod id;
 pub mod ip;
 pub mod key;
+pub mod path;
 pub mod profile;
 pub mod scope;
 pub mod time;
