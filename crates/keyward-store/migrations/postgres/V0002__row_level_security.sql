@@ -53,7 +53,7 @@ CREATE TABLE keyward_private.isolated_table (
 -- Puts a table behind the context. A later migration that adds a table adds one CALL.
 --   tenant       rows of the tenant named by the column
 --   append_only  the same, and rows can only be added
---   shared       rows of no tenant; any valid context
+--   shared       rows of no tenant, made by a migration; any valid context may update them
 --   system       work over tenants only
 CREATE PROCEDURE keyward_private.isolate(
     table_name NAME, kind TEXT, tenant_column NAME DEFAULT 'tenant_id')
@@ -92,6 +92,7 @@ BEGIN
         EXECUTE format('GRANT %s ON keyward.%I TO %I',
             CASE isolated.kind
                 WHEN 'append_only' THEN 'SELECT, INSERT'
+                WHEN 'shared' THEN 'SELECT, UPDATE'
                 ELSE 'SELECT, INSERT, UPDATE, DELETE'
             END, isolated.table_name, application);
     END LOOP;
@@ -99,3 +100,23 @@ END
 $$;
 
 -- The tables of V0001.
+CALL keyward_private.isolate('tenants', 'tenant');
+CALL keyward_private.isolate('memberships', 'tenant');
+CALL keyward_private.isolate('api_keys', 'tenant');
+CALL keyward_private.isolate('admin_tokens', 'tenant');
+CALL keyward_private.isolate('setup_links', 'system');
+CALL keyward_private.isolate('audit_heads', 'tenant');
+CALL keyward_private.isolate('audit_events', 'append_only');
+CALL keyward_private.isolate('authority', 'shared');
+CALL keyward_private.isolate('changes', 'append_only');
+CALL keyward_private.isolate('idempotency_records', 'tenant');
+
+-- People belong to no tenant. Besides the work over tenants, a tenant sees those who are members
+-- of it, and adds service accounts; it never changes a person.
+CALL keyward_private.isolate('users', 'system');
+CREATE POLICY members ON keyward.users FOR SELECT USING (user_id IN (
+    SELECT m.user_id FROM keyward.memberships m
+    WHERE m.tenant_id = (SELECT keyward.current_tenant())));
+CREATE POLICY service_accounts ON keyward.users FOR INSERT
+    WITH CHECK (kind = 'service' AND administrator = 0
+        AND (SELECT keyward.current_tenant()) IS NOT NULL);

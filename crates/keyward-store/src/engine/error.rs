@@ -67,7 +67,8 @@ pub enum StoreError {
         problem: String,
     },
 
-    /// Start-up is refused; the text names the fix.
+    /// Start-up is refused and the text names the fix; or, while running, the database refused
+    /// the statement to this role or tenant context.
     #[error("{0}")]
     Refused(String),
 

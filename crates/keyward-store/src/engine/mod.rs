@@ -6,6 +6,7 @@
 //! possible, on both engines alike.
 
 mod config;
+mod data_dir;
 mod error;
 mod migrate;
 mod postgres;
@@ -42,7 +43,7 @@ pub enum Engine {
     /// A file in the data directory, used by this process alone.
     Sqlite(SqliteEngine),
     /// A PostgreSQL server.
-    Postgres(PostgresEngine),
+    Postgres(Box<PostgresEngine>),
 }
 
 /// Whose rows a transaction may touch.
@@ -86,7 +87,8 @@ impl Engine {
             return Ok(Self::Sqlite(SqliteEngine::open(path, config).await?));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(PostgresEngine::open(config).await?));
+            let engine = Box::pin(PostgresEngine::open(config)).await?;
+            return Ok(Self::Postgres(Box::new(engine)));
         }
         // The address is not repeated: it may hold a password.
         Err(StoreError::Refused(

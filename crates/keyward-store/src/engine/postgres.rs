@@ -35,15 +35,12 @@ impl PostgresEngine {
         let limits = config.limits;
         let address = Address::parse(&config.url, &limits)?;
         let node_lock = NodeLock::take(&address, &limits).await?;
-        match &config.migrate_url {
-            Some(url) => {
-                let owner = Address::parse(url, &limits)?;
-                postgres_schema::migrate(&owner, address.role(), config).await?;
-            }
-            None => {
-                let client = node_lock.client.lock().await;
-                postgres_schema::require_current(&client, &config.migrations).await?;
-            }
+        if let Some(url) = &config.migrate_url {
+            let owner = Address::parse(url, &limits)?;
+            postgres_schema::migrate(&owner, address.role(), config).await?;
+        } else {
+            let client = node_lock.client.lock().await;
+            postgres_schema::require_current(&client, &config.migrations).await?;
         }
         postgres_admission::check(&*node_lock.client.lock().await, address.role()).await?;
         let wait = Some(limits.wait);
@@ -365,10 +362,10 @@ pub(super) fn classify(statement: &'static str, error: &tokio_postgres::Error) -
             .map(|cause| format!(": {cause}"))
             .unwrap_or_default();
         let text = format!("statement `{statement}`: {error}{cause}");
-        let on_the_way = error.is_closed()
-            || error
-                .source()
-                .is_none_or(|cause| cause.is::<std::io::Error>());
+        let io = error
+            .source()
+            .map(<dyn std::error::Error>::is::<std::io::Error>);
+        let on_the_way = error.is_closed() || io.unwrap_or(true);
         return if on_the_way {
             StoreError::Unavailable(text)
         } else {
@@ -400,10 +397,9 @@ pub(super) fn classify(statement: &'static str, error: &tokio_postgres::Error) -
             StoreError::Busy(text)
         }
         (_, &SqlState::DISK_FULL) => StoreError::StorageFull(text),
-        (_, &SqlState::INSUFFICIENT_PRIVILEGE) => StoreError::Refused(text),
         ("40", _) => StoreError::Conflict(text),
         ("08" | "57", _) => StoreError::Unavailable(text),
-        ("28" | "3D", _) => StoreError::Refused(text),
+        (_, &SqlState::INSUFFICIENT_PRIVILEGE) | ("28" | "3D", _) => StoreError::Refused(text),
         _ => StoreError::Internal(text),
     }
 }

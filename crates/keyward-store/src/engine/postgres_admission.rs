@@ -72,10 +72,9 @@ pub(super) async fn check(client: &Client, role: &str) -> Result<(), StoreError>
 
 fn reason(code: &str, role: &str, subject: &str) -> String {
     match code {
-        "superuser" => format!(
-            "it is a superuser: use a role made by `CREATE ROLE keyward_app LOGIN` in the \
-             store's address"
-        ),
+        "superuser" => "it is a superuser: use a role made by `CREATE ROLE keyward_app LOGIN` \
+            in the store's address"
+            .to_owned(),
         "attribute" => format!("it has {subject}: run `ALTER ROLE {role} NO{subject}`"),
         "owner" => format!(
             "it owns the tables or functions: use a role of its own in the store's address, and \

@@ -179,25 +179,25 @@ impl Session {
         access: Access,
         limits: &StoreLimits,
     ) -> Result<(), StoreError> {
-        let begin = match access {
+        let sql = match access {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
-        let signed = signer.sign(self.backend, name);
-        let begun = self.client.batch_execute(begin);
-        let bound = self.bind(&signed, limits);
-        let (begun, bound) = futures_util::future::join(begun, bound).await;
+        let context = signer.sign(self.backend, name);
+        let flight =
+            futures_util::future::join(self.client.batch_execute(sql), self.bind(&context, limits));
+        let (begun, backend) = flight.await;
         begun.map_err(|error| classify("BEGIN", &error))?;
-        let backend = bound?;
+        let backend = backend?;
         if backend != self.backend {
-            let signed = signer.sign(backend, name);
-            self.bind(&signed, limits).await?;
+            self.bind(&signer.sign(backend, name), limits).await?;
             self.backend = backend;
         }
         Ok(())
     }
 
-    async fn bind(&self, signed: &str, limits: &StoreLimits) -> Result<i32, StoreError> {
+    /// Binds a context and answers the backend that did it.
+    async fn bind(&self, context: &str, limits: &StoreLimits) -> Result<i32, StoreError> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let (statement, lock, idle) = (
             ms(limits.statement),
@@ -206,7 +206,7 @@ impl Session {
         );
         let bound = self
             .client
-            .query_one(&self.bind_context, &[&signed, &statement, &lock, &idle])
+            .query_one(&self.bind_context, &[&context, &statement, &lock, &idle])
             .await;
         bound
             .and_then(|row| row.try_get(0))

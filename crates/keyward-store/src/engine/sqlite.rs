@@ -1,8 +1,5 @@
 //! SQLite: one writer, several readers, one process per database.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql};
 use tokio::sync::mpsc;
 
+use super::data_dir::DataDirLock;
 use super::sqlite_thread::{ThreadManager, abandon};
 use super::{
     Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
@@ -25,9 +23,6 @@ const STATEMENT_CACHE: usize = 256;
 
 /// The write-ahead log is cut back to this size after a checkpoint, in bytes.
 const JOURNAL_SIZE_LIMIT: i64 = 64 << 20;
-
-/// The file whose lock says that a process has the database open.
-const LOCK_FILE: &str = "keyward.lock";
 
 /// An open SQLite database.
 pub struct SqliteEngine {
@@ -387,74 +382,15 @@ fn unique_name(detail: &str) -> String {
     if let Some(index) = detail.strip_prefix("index '") {
         return index.trim_end_matches('\'').to_owned();
     }
-    let table = detail.split('.').next().unwrap_or_default();
-    let columns = detail
+    let mut name = detail.split('.').next().unwrap_or_default().to_owned();
+    for (_, column) in detail
         .split(", ")
-        .filter_map(|column| column.split_once('.'));
-    let columns: String = columns.map(|(_, column)| format!("{column}_")).collect();
-    format!("{table}_{columns}key")
-}
-
-/// The exclusive hold on the folder of a database, for as long as the value lives.
-pub(super) struct DataDirLock {
-    _file: File,
-}
-
-impl DataDirLock {
-    /// Makes the folder (mode 0700) and the database file (mode 0600) when they are missing, and
-    /// takes the folder for this process.
-    fn take(database: &Path) -> Result<Self, StoreError> {
-        let folder = match database.parent() {
-            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-            Some(folder) => folder,
-            None => Path::new("/"),
-        };
-        let failed = |error: std::io::Error| {
-            StoreError::Unavailable(format!("the data directory {}: {error}", folder.display()))
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed)?;
-        if folder.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-            return Err(StoreError::Refused(format!(
-                "the data directory {0} is open to other users: run `chmod 700 {0}`",
-                folder.display()
-            )));
-        }
-        let mut private = OpenOptions::new();
-        private
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = private.open(folder.join(LOCK_FILE)).map_err(failed)?;
-        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        if let Err(error) = rustix::fs::flock(&file, exclusive) {
-            if error != rustix::io::Errno::WOULDBLOCK {
-                return Err(failed(error.into()));
-            }
-            let mut holder = String::new();
-            let _ = file.take(32).read_to_string(&mut holder);
-            return Err(StoreError::Refused(format!(
-                "the data directory {} is in use by process {}: stop it, or talk to it over HTTP",
-                folder.display(),
-                if holder.is_empty() {
-                    "(unknown)"
-                } else {
-                    holder.trim()
-                },
-            )));
-        }
-        private.open(database).map_err(failed)?;
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        .filter_map(|column| column.split_once('.'))
+    {
+        name.push('_');
+        name.push_str(column);
     }
+    name + "_key"
 }
 
 #[cfg(test)]

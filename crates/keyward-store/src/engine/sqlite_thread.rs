@@ -9,7 +9,8 @@ use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::sqlite::{self, DataDirLock, Role};
+use super::data_dir::DataDirLock;
+use super::sqlite::{self, Role};
 use super::{Access, StoreError};
 
 /// One job runs and at most two wait: a transaction sends one statement at a time, and its drop

@@ -1,0 +1,109 @@
+//! The store: an engine, a clock, and what runs after a commit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use keyward_core::Clock;
+use keyward_core::audit::OPERATOR_CHAIN;
+use keyward_core::authority::Invalidation;
+use keyward_core::id::TenantId;
+
+use crate::engine::{Context, Engine, StoreConfig, StoreError};
+use crate::tx::{SystemTx, TenantTx};
+use crate::write::{Author, WriteTx};
+
+/// Runs after a commit that touched authority and before the answer. It may not fail: a node that
+/// cannot take a change in stops deciding.
+pub type CommitHook = Arc<
+    dyn Fn(i64, Arc<[Invalidation]>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
+>;
+
+/// Whose audit chain a system write is entered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// The tenant's.
+    Tenant(TenantId),
+    /// The deployment's own.
+    Operator,
+}
+
+impl Chain {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Tenant(tenant) => tenant.to_string(),
+            Self::Operator => OPERATOR_CHAIN.to_owned(),
+        }
+    }
+}
+
+/// Everything that outlives a request. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
+    hook: Arc<OnceLock<CommitHook>>,
+}
+
+impl Store {
+    /// Opens the database, migrates it and takes it for this process.
+    pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let engine = Arc::new(Engine::open(config).await?);
+        Ok(Self { engine, clock, hook: Arc::new(OnceLock::new()) })
+    }
+
+    /// Sets what runs after a commit that touched authority; only the first call counts.
+    pub fn on_commit(&self, hook: CommitHook) {
+        // a second hook would mean two nodes in one process; the first keeps its promise
+        let _ = self.hook.set(hook);
+    }
+
+    /// The engine, for health, backup and tests.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The clock of the store.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Reads the rows of one tenant.
+    pub async fn read(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
+        let name = tenant.to_string();
+        let conn = self.engine.begin_read(Context::Tenant(&name)).await?;
+        Ok(TenantTx::new(conn, tenant, name))
+    }
+
+    /// Reads over tenants; the reason goes to the log.
+    pub async fn read_system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
+        Ok(SystemTx::new(self.engine.begin_read(Context::System { reason }).await?))
+    }
+
+    /// Begins the one kind of change there is, on one tenant.
+    pub async fn write(
+        &self,
+        tenant: TenantId,
+        author: Author,
+    ) -> Result<WriteTx<TenantTx>, StoreError> {
+        let name = tenant.to_string();
+        let conn = self.engine.begin_write(Context::Tenant(&name)).await?;
+        let tx = TenantTx::new(conn, tenant, name.clone());
+        Ok(WriteTx::new(tx, self, author, name))
+    }
+
+    /// Begins a change that needs rows of no tenant or of several; the reason goes to the log.
+    pub async fn write_system(
+        &self,
+        reason: &'static str,
+        chain: Chain,
+        author: Author,
+    ) -> Result<WriteTx<SystemTx>, StoreError> {
+        let tx = SystemTx::new(self.engine.begin_write(Context::System { reason }).await?);
+        Ok(WriteTx::new(tx, self, author, chain.name()))
+    }
+
+    pub(crate) fn hook(&self) -> Option<CommitHook> {
+        self.hook.get().cloned()
+    }
+}
