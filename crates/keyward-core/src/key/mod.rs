@@ -12,3 +12,6 @@ pub use token::{
     KeyHash, KeySecret, MAX_TOKEN_BYTES, Minted, Pepper, Presented, SecretKind, TagKey, TokenError,
     TokenFormat,
 };
+
+#[cfg(test)]
+mod tests;

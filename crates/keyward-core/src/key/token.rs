@@ -295,3 +295,6 @@ fn checksum(text: &str) -> [u8; CRC_DIGITS] {
 fn push_digits(text: &mut String, digits: &[u8]) {
     text.extend(digits.iter().copied().map(char::from));
 }
+
+#[cfg(test)]
+mod tests;
