@@ -15,9 +15,8 @@ use crate::write::{Author, WriteTx};
 
 /// Runs after a commit that touched authority and before the answer. It may not fail: a node that
 /// cannot take a change in stops deciding.
-pub type CommitHook = Arc<
-    dyn Fn(i64, Arc<[Invalidation]>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
->;
+pub type CommitHook =
+    Arc<dyn Fn(i64, Arc<[Invalidation]>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Whose audit chain a system write is entered in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +48,11 @@ impl Store {
     /// Opens the database, migrates it and takes it for this process.
     pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let engine = Arc::new(Engine::open(config).await?);
-        Ok(Self { engine, clock, hook: Arc::new(OnceLock::new()) })
+        Ok(Self {
+            engine,
+            clock,
+            hook: Arc::new(OnceLock::new()),
+        })
     }
 
     /// Sets what runs after a commit that touched authority; only the first call counts.
@@ -77,7 +80,9 @@ impl Store {
 
     /// Reads over tenants; the reason goes to the log.
     pub async fn read_system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
-        Ok(SystemTx::new(self.engine.begin_read(Context::System { reason }).await?))
+        Ok(SystemTx::new(
+            self.engine.begin_read(Context::System { reason }).await?,
+        ))
     }
 
     /// Begins the one kind of change there is, on one tenant.
@@ -101,6 +106,16 @@ impl Store {
     ) -> Result<WriteTx<SystemTx>, StoreError> {
         let tx = SystemTx::new(self.engine.begin_write(Context::System { reason }).await?);
         Ok(WriteTx::new(tx, self, author, chain.name()))
+    }
+
+    /// Begins a write that changes nothing anybody decides with, such as a last-used instant.
+    pub(crate) async fn begin_housekeeping(
+        &self,
+        reason: &'static str,
+    ) -> Result<SystemTx, StoreError> {
+        Ok(SystemTx::new(
+            self.engine.begin_write(Context::System { reason }).await?,
+        ))
     }
 
     pub(crate) fn hook(&self) -> Option<CommitHook> {

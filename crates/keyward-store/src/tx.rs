@@ -18,31 +18,38 @@ pub struct SystemTx {
     conn: Conn,
 }
 
-/// What a change can be made through.
-pub trait Transaction: Send + 'static {
-    /// The connection, for the parts of a change that every change has.
-    #[doc(hidden)]
-    fn into_conn(self) -> Conn;
-    /// The connection, while the change is made.
-    #[doc(hidden)]
-    fn conn(&mut self) -> &mut Conn;
-}
+/// What a change can be made through: [`TenantTx`] or [`SystemTx`].
+pub trait Transaction: sealed::Connected + Send + 'static {}
 
-impl Transaction for TenantTx {
-    fn into_conn(self) -> Conn {
-        self.conn
-    }
-    fn conn(&mut self) -> &mut Conn {
-        &mut self.conn
-    }
-}
+impl Transaction for TenantTx {}
+impl Transaction for SystemTx {}
 
-impl Transaction for SystemTx {
-    fn into_conn(self) -> Conn {
-        self.conn
+pub(crate) mod sealed {
+    use crate::engine::Conn;
+
+    /// Access to the connection, for the parts that every change has. Sealed, so that nothing
+    /// outside can commit past the one write path.
+    pub trait Connected {
+        fn into_conn(self) -> Conn;
+        fn conn(&mut self) -> &mut Conn;
     }
-    fn conn(&mut self) -> &mut Conn {
-        &mut self.conn
+
+    impl Connected for super::TenantTx {
+        fn into_conn(self) -> Conn {
+            self.conn
+        }
+        fn conn(&mut self) -> &mut Conn {
+            &mut self.conn
+        }
+    }
+
+    impl Connected for super::SystemTx {
+        fn into_conn(self) -> Conn {
+            self.conn
+        }
+        fn conn(&mut self) -> &mut Conn {
+            &mut self.conn
+        }
     }
 }
 
@@ -74,15 +81,6 @@ impl TenantTx {
         self.conn.query_opt(statement, &bound).await
     }
 
-    pub(crate) async fn query_one<const N: usize>(
-        &mut self,
-        statement: &'static Statement,
-        values: [Value; N],
-    ) -> Result<Row, StoreError> {
-        let bound = self.bind(values);
-        self.conn.query_one(statement, &bound).await
-    }
-
     pub(crate) async fn execute<const N: usize>(
         &mut self,
         statement: &'static Statement,
@@ -93,7 +91,9 @@ impl TenantTx {
     }
 
     fn bind<const N: usize>(&self, values: [Value; N]) -> Vec<Value> {
-        std::iter::once(Value::from(self.name.as_str())).chain(values).collect()
+        std::iter::once(Value::from(self.name.as_str()))
+            .chain(values)
+            .collect()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use keyward_core::Timestamp;
 use keyward_core::audit::{Actor, AuditEntry, Origin};
 use keyward_core::authority::Invalidation;
-use keyward_core::{Clock, Timestamp};
 
 use crate::engine::{Conn, StoreError};
 use crate::sql::idempotency::{self, Claim, Idempotency};
@@ -33,7 +33,12 @@ pub struct Change<V> {
 impl<V> Change<V> {
     /// A change with its answer and its audit event.
     pub const fn new(value: V, audit: AuditEntry) -> Self {
-        Self { value, audit, invalidations: Vec::new(), replay: None }
+        Self {
+            value,
+            audit,
+            invalidations: Vec::new(),
+            replay: None,
+        }
     }
 
     /// Names what every node must read again before the change is answered.
@@ -90,7 +95,14 @@ impl<T> DerefMut for WriteTx<T> {
 impl<T: Transaction> WriteTx<T> {
     pub(crate) fn new(tx: T, store: &Store, author: Author, chain: String) -> Self {
         let at = store.clock().now();
-        Self { tx, store: store.clone(), author, chain, at, claimed: None }
+        Self {
+            tx,
+            store: store.clone(),
+            author,
+            chain,
+            at,
+            claimed: None,
+        }
     }
 
     /// The instant of this change.
@@ -127,13 +139,22 @@ impl<T: Transaction> WriteTx<T> {
         change: Change<V>,
     ) -> Result<Committed<V>, StoreError> {
         let task = tokio::spawn(self.run(change));
-        task.await.map_err(|e| StoreError::Internal(format!("the write task ended: {e}")))?
+        task.await
+            .map_err(|e| StoreError::Internal(format!("the write task ended: {e}")))?
     }
 
     async fn run<V>(mut self, change: Change<V>) -> Result<Committed<V>, StoreError> {
         let clock = Arc::clone(self.store.clock());
         let conn = self.tx.conn();
-        audit::append(conn, &*clock, &self.chain, &self.author, self.at, change.audit).await?;
+        audit::append(
+            conn,
+            &*clock,
+            &self.chain,
+            &self.author,
+            self.at,
+            change.audit,
+        )
+        .await?;
         if let (Some(claimed), Some(body)) = (&self.claimed, &change.replay) {
             idempotency::complete(conn, &self.chain, claimed, body).await?;
         }

@@ -143,7 +143,6 @@ CREATE TABLE idempotency_records (
   operation       TEXT NOT NULL,
   idempotency_key TEXT NOT NULL,
   fingerprint     BYTEA NOT NULL,
-  status          BIGINT,
   body            TEXT,
   created_at      BIGINT NOT NULL,
   expires_at      BIGINT NOT NULL,

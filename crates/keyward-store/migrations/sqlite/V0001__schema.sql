@@ -143,7 +143,6 @@ CREATE TABLE idempotency_records (
   operation       TEXT NOT NULL,
   idempotency_key TEXT NOT NULL,
   fingerprint     BLOB NOT NULL,
-  status          INTEGER,
   body            TEXT,
   created_at      INTEGER NOT NULL,
   expires_at      INTEGER NOT NULL,

@@ -100,7 +100,9 @@ pub(crate) async fn append(
     at: Timestamp,
     entry: AuditEntry,
 ) -> Result<(), StoreError> {
-    let head = conn.query_one(&READ_HEAD, &[Value::from(chain), Value::from(&GENESIS[..])]).await?;
+    let head = conn
+        .query_one(&READ_HEAD, &[Value::from(chain), Value::from(&GENESIS[..])])
+        .await?;
     let mut event = AuditEvent {
         sequence: head.int(0)? + 1,
         id: AuditEventId::generate(clock),
@@ -116,7 +118,11 @@ pub(crate) async fn append(
         hash: GENESIS,
     };
     event.hash = event.compute_hash(chain);
-    let moved = [chain.into(), event.sequence.into(), Value::from(&event.hash[..])];
+    let moved = [
+        chain.into(),
+        event.sequence.into(),
+        Value::from(&event.hash[..]),
+    ];
     conn.execute(&APPEND, &row_of(chain, event)).await?;
     conn.execute(&MOVE_HEAD, &moved).await.map(drop)
 }
@@ -179,7 +185,11 @@ impl TenantTx {
         &mut self,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.query(&PAGE, filter.values()).await?.iter().map(event_of).collect()
+        self.query(&PAGE, filter.values())
+            .await?
+            .iter()
+            .map(event_of)
+            .collect()
     }
 
     /// One event of the tenant's audit trail.
@@ -198,7 +208,11 @@ impl TenantTx {
         limit: u32,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let values = [Value::from(sequence), Value::from(limit)];
-        self.query(&FOLLOWING, values).await?.iter().map(event_of).collect()
+        self.query(&FOLLOWING, values)
+            .await?
+            .iter()
+            .map(event_of)
+            .collect()
     }
 
     /// The place and hash of the newest event; place 0 when there is none.
@@ -219,6 +233,10 @@ impl SystemTx {
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let [b, c, d, e, f, g, h, i] = filter.values();
         let values = [Value::from(chain.name()), b, c, d, e, f, g, h, i];
-        self.query(&PAGE, values).await?.iter().map(event_of).collect()
+        self.query(&PAGE, values)
+            .await?
+            .iter()
+            .map(event_of)
+            .collect()
     }
 }

@@ -40,10 +40,10 @@ statements! {
     // an expired record is taken over as if it were not there
     CLAIM = tenant
         "INSERT INTO idempotency_records (tenant_id, principal, operation, idempotency_key,
-           fingerprint, status, body, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, $7)
+           fingerprint, body, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, NULL, $6, $7)
          ON CONFLICT (tenant_id, principal, operation, idempotency_key) DO UPDATE
-           SET fingerprint = excluded.fingerprint, status = NULL, body = NULL,
+           SET fingerprint = excluded.fingerprint, body = NULL,
                created_at = excluded.created_at, expires_at = excluded.expires_at
            WHERE idempotency_records.expires_at <= excluded.created_at";
     FIND = tenant
@@ -76,7 +76,9 @@ pub(crate) async fn claim(
     let mut row = identity(chain, idempotency).to_vec();
     row.push(Value::from(&idempotency.fingerprint[..]));
     row.push(Value::from(now.as_millis()));
-    row.push(Value::from(now.plus_ms(IDEMPOTENCY_LIFETIME_MS).as_millis()));
+    row.push(Value::from(
+        now.plus_ms(IDEMPOTENCY_LIFETIME_MS).as_millis(),
+    ));
     if conn.execute(&CLAIM, &row).await? == 1 {
         return Ok(Claim::Fresh);
     }
@@ -101,7 +103,11 @@ pub(crate) async fn complete(
 
 impl SystemTx {
     /// Forgets keys whose time is over, some at a time; answers how many.
-    pub async fn purge_idempotency(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        self.execute(&PURGE, [Value::from(now.as_millis()), Value::from(PURGE_BATCH)]).await
+    pub(crate) async fn purge_idempotency(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        self.execute(
+            &PURGE,
+            [Value::from(now.as_millis()), Value::from(PURGE_BATCH)],
+        )
+        .await
     }
 }

@@ -1,0 +1,181 @@
+//! What nodes load to decide from memory.
+
+use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
+use keyward_core::id::{KeyId, TenantId, UserId};
+
+use crate::engine::{Row, StoreError, Value};
+use crate::sql::keys::LastUse;
+use crate::sql::read::{key_hash, list, networks, opt_instant, parsed};
+use crate::sql::statements;
+use crate::store::Store;
+use crate::tx::SystemTx;
+use crate::tx::sealed::Connected as _;
+
+macro_rules! key_columns {
+    () => {
+        "tenant_id, key_id, environment, scopes, owner_id, name, expires_at, revoked_at,
+         ip_allowlist, hash, pepper_version"
+    };
+}
+
+statements! {
+    KEY = system concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1");
+    KEYS = system concat!("SELECT ", key_columns!(), " FROM api_keys
+         WHERE (CAST($1 AS TEXT) IS NULL OR key_id > $1) ORDER BY key_id LIMIT $2");
+    MEMBER = system "SELECT tenant_id, user_id, role FROM memberships
+         WHERE tenant_id = $1 AND user_id = $2 AND offboarded_at IS NULL";
+    MEMBERS = system "SELECT tenant_id, user_id, role FROM memberships
+         WHERE offboarded_at IS NULL
+           AND (CAST($1 AS TEXT) IS NULL OR (tenant_id, user_id) > ($1, $2))
+         ORDER BY tenant_id, user_id LIMIT $3";
+    TENANT = system "SELECT tenant_id, slug, suspended_at FROM tenants WHERE tenant_id = $1";
+    TENANTS = system "SELECT tenant_id, slug, suspended_at FROM tenants
+         WHERE (CAST($1 AS TEXT) IS NULL OR tenant_id > $1) ORDER BY tenant_id LIMIT $2";
+}
+
+fn key_of(row: &Row) -> Result<KeyAuthority, StoreError> {
+    let (hash, pepper_version) = key_hash(row, 9)?;
+    Ok(KeyAuthority {
+        tenant: parsed(row, 0)?,
+        id: parsed(row, 1)?,
+        environment: parsed(row, 2)?,
+        scopes: list(row, 3)?,
+        owner: parsed(row, 4)?,
+        name: row.text(5)?.to_owned(),
+        expires_at: opt_instant(row, 6)?,
+        revoked_at: opt_instant(row, 7)?,
+        ip_allowlist: networks(row, 8)?,
+        hash,
+        pepper_version,
+    })
+}
+
+fn member_of(row: &Row) -> Result<MemberAuthority, StoreError> {
+    Ok(MemberAuthority {
+        tenant: parsed(row, 0)?,
+        user: parsed(row, 1)?,
+        role: row.text(2)?.to_owned(),
+    })
+}
+
+fn tenant_of(row: &Row) -> Result<TenantAuthority, StoreError> {
+    Ok(TenantAuthority {
+        id: parsed(row, 0)?,
+        slug: row.text(1)?.to_owned(),
+        suspended: row.opt_int(2)?.is_some(),
+    })
+}
+
+impl SystemTx {
+    /// A key as a node decides with it.
+    pub async fn key_authority(&mut self, key: KeyId) -> Result<Option<KeyAuthority>, StoreError> {
+        let row = self.query_opt(&KEY, [Value::from(key.to_string())]).await?;
+        row.as_ref().map(key_of).transpose()
+    }
+
+    /// A page of all keys as a node decides with them.
+    pub async fn key_authorities(
+        &mut self,
+        after: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<KeyAuthority>, StoreError> {
+        let values = [
+            Value::from(after.map(|id| id.to_string())),
+            Value::from(limit),
+        ];
+        self.query(&KEYS, values)
+            .await?
+            .iter()
+            .map(key_of)
+            .collect()
+    }
+
+    /// The role of a user in a tenant; `None` when they left or never were in it.
+    pub async fn member_authority(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+    ) -> Result<Option<MemberAuthority>, StoreError> {
+        let values = [
+            Value::from(tenant.to_string()),
+            Value::from(user.to_string()),
+        ];
+        self.query_opt(&MEMBER, values)
+            .await?
+            .as_ref()
+            .map(member_of)
+            .transpose()
+    }
+
+    /// A page of all memberships.
+    pub async fn member_authorities(
+        &mut self,
+        after: Option<(TenantId, UserId)>,
+        limit: u32,
+    ) -> Result<Vec<MemberAuthority>, StoreError> {
+        let values = [
+            Value::from(after.map(|(tenant, _)| tenant.to_string())),
+            Value::from(after.map(|(_, user)| user.to_string())),
+            Value::from(limit),
+        ];
+        self.query(&MEMBERS, values)
+            .await?
+            .iter()
+            .map(member_of)
+            .collect()
+    }
+
+    /// A tenant as a node decides with it.
+    pub async fn tenant_authority(
+        &mut self,
+        tenant: TenantId,
+    ) -> Result<Option<TenantAuthority>, StoreError> {
+        let row = self
+            .query_opt(&TENANT, [Value::from(tenant.to_string())])
+            .await?;
+        row.as_ref().map(tenant_of).transpose()
+    }
+
+    /// A page of all tenants as a node decides with them.
+    pub async fn tenant_authorities(
+        &mut self,
+        after: Option<TenantId>,
+        limit: u32,
+    ) -> Result<Vec<TenantAuthority>, StoreError> {
+        let values = [
+            Value::from(after.map(|id| id.to_string())),
+            Value::from(limit),
+        ];
+        self.query(&TENANTS, values)
+            .await?
+            .iter()
+            .map(tenant_of)
+            .collect()
+    }
+}
+
+impl Store {
+    /// Notes the last accepted calls of keys. This is housekeeping, not a change: no audit event,
+    /// no epoch, and the only columns it touches say when a key was used.
+    pub async fn record_last_use(&self, uses: &[LastUse]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin_housekeeping("note the last use of keys").await?;
+        for used in uses {
+            tx.touch_key(used).await?;
+        }
+        tx.into_conn().commit().await
+    }
+
+    /// Forgets idempotency keys whose time is over; answers how many.
+    pub async fn purge_idempotency(&self) -> Result<u64, StoreError> {
+        let mut tx = self
+            .begin_housekeeping("forget old idempotency keys")
+            .await?;
+        let now = self.clock().now();
+        let purged = tx.purge_idempotency(now).await?;
+        tx.into_conn().commit().await?;
+        Ok(purged)
+    }
+}
