@@ -1,0 +1,113 @@
+//! Keyward's own scopes: what admin tokens may do. Scopes of the product live in API keys only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! scopes {
+    ($($name:ident = $text:literal, $description:literal;)*) => {
+        /// One right on Keyward's own API.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ManagementScope {
+            $(#[doc = $description] $name,)*
+        }
+
+        impl ManagementScope {
+            /// Every scope.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name on the wire and in profiles.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it allows, in one sentence.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => $description,)* }
+            }
+        }
+    };
+}
+
+scopes! {
+    TenantsRead = "tenants:read", "See tenants.";
+    TenantsWrite = "tenants:write", "Create, suspend and resume tenants.";
+    UsersRead = "users:read", "See users.";
+    UsersWrite = "users:write", "Create users.";
+    MembersRead = "members:read", "See the members of a tenant and their roles.";
+    MembersWrite = "members:write", "Add and offboard members and change their roles.";
+    ServiceAccountsRead = "service-accounts:read", "See the service accounts of a tenant.";
+    ServiceAccountsWrite = "service-accounts:write", "Create service accounts.";
+    KeysRead = "keys:read", "See, identify and explain API keys.";
+    KeysWrite = "keys:write", "Create, edit, rotate, revoke and delete API keys.";
+    AuditRead = "audit:read", "Read the audit trail and verify its chain.";
+    CatalogRead = "catalog:read", "See the product's scopes, routes and roles.";
+    AdminTokensRead = "admin-tokens:read", "See admin tokens.";
+    AdminTokensWrite = "admin-tokens:write", "Create and revoke admin tokens.";
+    Verify = "verify", "Ask whether a presented key may make a call.";
+}
+
+impl fmt::Display for ManagementScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names none of Keyward's own scopes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownManagementScope;
+
+impl fmt::Display for UnknownManagementScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a scope of the management API: use ")?;
+        for (position, scope) in ManagementScope::ALL.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{scope}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownManagementScope {}
+
+impl FromStr for ManagementScope {
+    type Err = UnknownManagementScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownManagementScope> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|s| s.as_str() == text)
+            .ok_or(UnknownManagementScope)
+    }
+}
+
+impl Serialize for ManagementScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ManagementScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl PartialSchema for ManagementScope {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A right on Keyward's own API."))
+            .enum_values(Some(Self::ALL.iter().map(|scope| scope.as_str())))
+            .into()
+    }
+}
+
+impl ToSchema for ManagementScope {}

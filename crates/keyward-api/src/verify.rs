@@ -1,0 +1,205 @@
+//! Verify: may the bearer of this key make this call?
+
+use std::borrow::Cow;
+
+use keyward_core::decision::{Outcome, Step};
+use keyward_core::environment::Environment;
+use keyward_core::id::{KeyId, TenantId};
+use keyward_core::key::RateLimit;
+use keyward_core::{Result, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::bounds::{self, Bounded};
+use crate::schema;
+
+/// The `code` of a valid key; any other is the code of an error.
+pub const VALID: &str = "valid";
+
+/// Asks about a presented key. It borrows from the body, where the key stands anyway, and has no
+/// formatter.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerifyRequest<'a> {
+    /// The whole token as it was presented.
+    #[serde(borrow)]
+    #[schema(value_type = crate::secret::PastedSecret)]
+    pub key: Cow<'a, str>,
+    /// The method of the call; needs `path`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::HttpMethod>)]
+    pub method: Option<Cow<'a, str>>,
+    /// The path of the call; needs `method`. Without them the route is not checked.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Path>)]
+    pub path: Option<Cow<'a, str>>,
+    /// Scopes the call needs, all of them, besides those of its route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::ScopeName>, max_items = 64)]
+    pub scopes: Vec<Cow<'a, str>>,
+    /// The environment that is served where the call arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Environment>)]
+    pub environment: Option<Environment>,
+    /// The tenant the call is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::TenantId>)]
+    pub tenant_id: Option<TenantId>,
+    /// The address of the caller.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::IpAddress>)]
+    pub ip: Option<Cow<'a, str>>,
+    /// How many requests the call counts for; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Cost>)]
+    pub cost: Option<u32>,
+    /// Whether to answer with the trace of checks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub explain: bool,
+}
+
+impl Bounded for VerifyRequest<'_> {
+    fn check(&self) -> Result<()> {
+        bounds::bytes("key", &self.key, bounds::MAX_SECRET_BYTES)?;
+        bounds::optional(self.method.as_deref(), |method| {
+            bounds::bytes("method", method, bounds::MAX_METHOD_BYTES)
+        })?;
+        bounds::optional(self.path.as_deref(), |path| {
+            bounds::bytes("path", path, bounds::MAX_PATH_BYTES)
+        })?;
+        if self.method.is_some() != self.path.is_some() {
+            let missing = if self.path.is_some() {
+                "method"
+            } else {
+                "path"
+            };
+            let text = "method and path belong together; send both or neither";
+            return Err(keyward_core::Error::validation(missing, text));
+        }
+        bounds::count("scopes", self.scopes.len(), 0, bounds::MAX_SCOPES)?;
+        let scope_bytes = bounds::MAX_SCOPE_BYTES;
+        self.scopes
+            .iter()
+            .try_for_each(|scope| bounds::bytes("scopes", scope, scope_bytes))?;
+        bounds::optional(self.ip.as_deref(), |ip| {
+            bounds::bytes("ip", ip, bounds::MAX_IP_BYTES)
+        })?;
+        bounds::optional(self.cost.as_ref(), |cost| {
+            bounds::number("cost", *cost, 1, bounds::MAX_COST)
+        })
+    }
+}
+
+/// The answer about a presented key. The status is always 200; facts of the key are present when
+/// its secret was right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyResponse<'a> {
+    /// Whether the call may be made.
+    pub valid: bool,
+    /// `valid`, or the code of the error to answer with.
+    #[serde(borrow)]
+    pub code: Cow<'a, str>,
+    /// The key.
+    #[schema(value_type = Option<schema::KeyId>)]
+    pub key_id: Option<KeyId>,
+    /// The name of the key.
+    pub name: Option<Cow<'a, str>>,
+    /// The tenant of the key.
+    #[schema(value_type = Option<schema::TenantId>)]
+    pub tenant_id: Option<TenantId>,
+    /// Where the key is valid.
+    #[schema(value_type = Option<schema::Environment>)]
+    pub environment: Option<Environment>,
+    /// The scopes of the key.
+    #[schema(value_type = Vec<schema::ScopeName>)]
+    pub scopes: Vec<Cow<'a, str>>,
+    /// The role of the key's owner.
+    pub role: Option<Cow<'a, str>>,
+    /// The key's owner, as the audit trail names them.
+    pub actor: Option<Cow<'a, str>>,
+    /// When the key stops by itself.
+    #[schema(value_type = Option<schema::Instant>)]
+    pub expires_at: Option<Timestamp>,
+    /// The rate limits that were counted, the tightest first.
+    pub rate_limits: Vec<RateLimitState>,
+    /// The quota that was counted.
+    pub quota: Option<QuotaState>,
+    /// The check that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Cow<'a, str>>,
+    /// Every check in its fixed order, when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Vec<TraceStep>>,
+    /// The newest change of authority that was known.
+    pub epoch: u64,
+}
+
+/// Where a rate limit stands after the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimitState {
+    /// What it belongs to: `key`, `lineage`, `tenant` or `route`.
+    pub name: String,
+    /// The limit.
+    #[serde(flatten)]
+    #[schema(value_type = schema::RateLimit)]
+    pub limit: RateLimit,
+    /// Requests left in the window.
+    pub remaining: u32,
+    /// Seconds until the window begins anew.
+    pub reset_seconds: u32,
+}
+
+/// Where a quota stands after the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaState {
+    /// Requests in a period.
+    pub limit: u64,
+    /// Requests used.
+    pub used: u64,
+    /// When the period ends.
+    #[schema(value_type = schema::Instant)]
+    pub resets_at: Timestamp,
+}
+
+/// One check of a decision and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceStep {
+    /// The check.
+    pub check: Cow<'static, str>,
+    /// How it ended: `passed`, `failed` or `skipped`.
+    pub outcome: Cow<'static, str>,
+}
+
+impl TraceStep {
+    /// A step of the decision as callers see it.
+    pub const fn new(step: Step, outcome: Outcome) -> Self {
+        Self {
+            check: Cow::Borrowed(step.as_str()),
+            outcome: Cow::Borrowed(outcome.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_body_is_borrowed_and_an_escaped_one_still_read() {
+        let plain: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"ast_live_1"}"#).unwrap();
+        assert!(matches!(plain.key, Cow::Borrowed("ast_live_1")));
+        let escaped: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"\u0061st"}"#).unwrap();
+        assert_eq!(escaped.key, "ast");
+        assert!(plain.check().is_ok());
+    }
+
+    #[test]
+    fn method_and_path_go_together() {
+        let lone: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"k","path":"/v1"}"#).unwrap();
+        assert!(lone.check().is_err());
+    }
+}
