@@ -8,6 +8,7 @@ pub mod admin_tokens;
 pub mod audit;
 pub mod bounds;
 pub mod catalog;
+pub mod error;
 pub mod fence;
 pub mod keys;
 pub mod members;

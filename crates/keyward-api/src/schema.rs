@@ -6,7 +6,9 @@ use keyward_core::environment::Environment as CoreEnvironment;
 use keyward_core::id::ID_DIGITS;
 use keyward_core::key::{KeyState as CoreKeyState, RevokeReason as CoreRevokeReason};
 use serde_json::{Value, json};
-use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::openapi::{KnownFormat, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -78,6 +80,18 @@ schema! {
     Instant => text("An instant, RFC 3339 in UTC.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .examples([json!("2027-02-20T23:59:00.000Z")])
+        .build();
+    ErrorCode => words(
+        "The code of an error, for programs.",
+        keyward_core::ErrorCode::ALL.iter().map(|code| code.as_str()),
+    );
+    ErrorDetails => ObjectBuilder::new()
+        .description(Some("Particulars of an error."))
+        .property("docUrl", text("Where this error is explained."))
+        .property("failed", text("The check that refused."))
+        .property("field", text("The field whose value was at fault."))
+        .required("docUrl")
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .build();
     Environment => words("Where a key is valid.", CoreEnvironment::ALL.map(CoreEnvironment::as_str));
     KeyState => words(
