@@ -168,6 +168,16 @@ impl Catalog {
             })
     }
 
+    /// What it takes to have all of these scopes; `None` when the catalogue lacks one of them.
+    pub fn requirement<S: AsRef<str>>(&self, names: &[S]) -> Option<Alternative> {
+        let scopes = names.iter().try_fold(ScopeSet::EMPTY, |set, name| {
+            let position = self.scope_position(name.as_ref())?;
+            Some(set.union(ScopeSet::of(position)))
+        })?;
+        let areas = self.areas_of(scopes);
+        Some(Alternative { scopes, areas })
+    }
+
     /// The names of a set.
     pub fn scope_names(&self, set: ScopeSet) -> impl Iterator<Item = &str> {
         set.positions()
