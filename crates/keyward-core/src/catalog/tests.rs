@@ -85,7 +85,7 @@ fn catalog_of(profile: Value) -> Catalog {
 }
 
 fn refusal(outcome: Result<Catalog>) -> String {
-    let error = outcome.err().expect("a refusal");
+    let error = outcome.expect_err("a refusal");
     assert_eq!(error.code(), ErrorCode::ValidationFailed);
     error.public().to_owned()
 }
