@@ -84,9 +84,10 @@ impl Bounded for ListRoutesQuery {
 /// Asks for the fewest scopes that allow some calls.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"calls": ["POST /v1/reports/build"]}))]
 pub struct SuggestScopes {
     /// The calls, each a method, a blank and a path.
-    #[schema(min_items = 1, max_items = 64, example = json!(["POST /v1/reports/build"]))]
+    #[schema(min_items = 1, max_items = 64)]
     pub calls: Vec<String>,
 }
 

@@ -12,6 +12,7 @@ pub mod error;
 pub mod fence;
 pub mod keys;
 pub mod members;
+pub mod openapi;
 pub mod operation;
 pub mod page;
 pub mod scope;

@@ -64,6 +64,7 @@ pub struct MemberDetails {
 /// who is created when the address is new.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"email": "ada@example.com", "name": "Ada Obi", "role": "admin"}))]
 pub struct AddMember {
     /// A known user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +124,7 @@ impl Bounded for AddMember {
 /// Asks for another role.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"role": "auditor"}))]
 pub struct ChangeMemberRole {
     /// The new role.
     #[schema(value_type = schema::RoleName)]
@@ -158,6 +160,7 @@ pub enum OffboardKeys {
 /// Asks to end a membership.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"keys": "revoke"}))]
 pub struct OffboardMember {
     /// What becomes of their keys.
     pub keys: OffboardKeys,

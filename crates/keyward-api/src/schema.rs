@@ -65,7 +65,7 @@ fn number(description: &str, min: u32, max: u32) -> ObjectBuilder {
 
 fn list_of<T: ToSchema>(description: &str, min: usize, max: usize) -> ArrayBuilder {
     ArrayBuilder::new()
-        .items(utoipa::openapi::Ref::from_schema_name(T::name()))
+        .items(T::schema())
         .description(Some(description))
         .min_items(Some(min))
         .max_items(Some(max))
@@ -182,4 +182,15 @@ schema! {
     Cost => number("How many requests the call counts for.", 1, bounds::MAX_COST)
         .default(Some(json!(1)))
         .build();
+}
+
+/// The schemas that path parameters refer to.
+pub(crate) fn path_ids(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.extend([
+        (TenantId::name().into_owned(), TenantId::schema()),
+        (UserId::name().into_owned(), UserId::schema()),
+        (KeyId::name().into_owned(), KeyId::schema()),
+        (AdminTokenId::name().into_owned(), AdminTokenId::schema()),
+        (AuditEventId::name().into_owned(), AuditEventId::schema()),
+    ]);
 }

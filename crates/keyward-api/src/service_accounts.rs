@@ -35,6 +35,7 @@ pub struct ServiceAccount {
 /// Asks for a new service account.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"name": "billing worker", "role": "developer"}))]
 pub struct CreateServiceAccount {
     /// The name people read.
     #[schema(value_type = schema::Name)]

@@ -47,6 +47,7 @@ pub struct Tenant {
 /// Asks for a new tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"slug": "lagos-pay", "name": "Lagos Pay"}))]
 pub struct CreateTenant {
     /// The word that names it, unique in the deployment.
     #[schema(value_type = schema::Slug)]
@@ -66,6 +67,7 @@ impl Bounded for CreateTenant {
 /// Asks to stop all keys of a tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"reason": "Payment is three months overdue"}))]
 pub struct SuspendTenant {
     /// Why, for the audit trail and the tenant's administrators.
     #[schema(value_type = schema::Comment)]

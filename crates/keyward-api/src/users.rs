@@ -41,6 +41,7 @@ pub struct User {
 /// Asks for a new person.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"email": "ada@example.com", "name": "Ada Obi"}))]
 pub struct CreateUser {
     /// The address, unique in the deployment whatever its case.
     #[schema(value_type = schema::Email)]

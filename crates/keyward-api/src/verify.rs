@@ -20,6 +20,7 @@ pub const VALID: &str = "valid";
 /// formatter.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"key": "asiri_live_…", "method": "GET", "path": "/v1/reports"}))]
 pub struct VerifyRequest<'a> {
     /// The whole token as it was presented.
     #[serde(borrow)]

@@ -15,6 +15,7 @@ use crate::secret::ShownOnce;
 /// Asks to edit a key. What is not mentioned stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"name": "billing worker v2", "rateLimit": null}))]
 pub struct UpdateKey {
     /// The service that uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +65,7 @@ pub struct UpdatedKey {
 /// Asks to take scopes away from a key.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"remove": ["audit:read"]}))]
 pub struct NarrowKeyScopes {
     /// The scopes to take away; at least one of the key's scopes must stay.
     #[schema(value_type = schema::ScopeNames)]
@@ -89,6 +91,7 @@ pub struct ChangedKey {
 /// Asks for a replacement of a key.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"overlapSeconds": 86400}))]
 pub struct RotateKey {
     /// Seconds in which the old key keeps working, never beyond its expiry; a day when absent,
     /// and 0 revokes it at once.
@@ -165,6 +168,7 @@ fn chosen_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RevokeRea
 /// Asks to revoke a key, for ever.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"reason": "leaked", "comment": "Found in a public repository"}))]
 pub struct RevokeKey {
     /// Why.
     #[serde(deserialize_with = "chosen_reason")]

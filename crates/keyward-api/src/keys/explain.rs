@@ -42,6 +42,7 @@ pub struct IdentifiedKey {
 /// A call to try in thought. What is not named is taken as the key would need it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"method": "POST", "path": "/v1/reports/build", "ip": "203.0.113.9"}))]
 pub struct ExplainKey {
     /// The method of the call.
     #[schema(value_type = schema::HttpMethod)]

@@ -130,6 +130,14 @@ impl Key {
 /// Asks for a new key.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "billing worker",
+    "environment": "live",
+    "scopes": ["reports:read", "audit:read"],
+    "expiresInDays": 90,
+    "ipAllowlist": ["203.0.113.0/24"],
+    "rateLimit": {"limit": 100, "windowSeconds": 60}
+}))]
 pub struct CreateKey {
     /// The service that will use it.
     #[schema(value_type = schema::Name)]

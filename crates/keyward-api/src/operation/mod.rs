@@ -1,8 +1,12 @@
 //! Keyward's own operations as data: one table for router, document, clients and tests.
 
 mod body;
+mod errors;
 mod table;
+#[cfg(test)]
+mod tests;
 
+use keyward_core::ErrorCode;
 pub use keyward_core::catalog::Method;
 
 pub use body::{BodySchema, QuerySchema};
@@ -96,6 +100,22 @@ impl Tag {
         Self::Verify,
     ];
 
+    /// What its operations are about, in one sentence.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Tenants => "The isolated customers of the product.",
+            Self::Users => "People, known to the whole deployment.",
+            Self::Members => "Users with a role in a tenant.",
+            Self::ServiceAccounts => "Users without a person, to own the keys of machines.",
+            Self::Keys => "API keys of a tenant, from creation to revocation.",
+            Self::Catalog => "The product's scopes, routes and roles, as configured.",
+            Self::Audit => "Who did what, and the proof that nothing was changed since.",
+            Self::AdminTokens => "Credentials for this API.",
+            Self::Meta => "The caller, the first administrator and this document.",
+            Self::Verify => "The gateway's decision for any proxy and any code.",
+        }
+    }
+
     /// The name in the document.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -142,6 +162,8 @@ pub struct Operation {
     pub request: Option<BodySchema>,
     /// The body it answers with; `None` for a free-form JSON document.
     pub response: Option<BodySchema>,
+    /// Errors it can answer with besides those every operation of its shape can.
+    pub also: &'static [ErrorCode],
     /// The status of success. A fenced write may answer 202 instead.
     pub status: u16,
     /// Whether it honours `Idempotency-Key`.

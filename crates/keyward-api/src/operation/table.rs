@@ -1,5 +1,7 @@
 //! The table itself.
 
+use keyward_core::ErrorCode;
+
 use super::{Access, BodySchema, Method, Operation, Plane, QuerySchema, Tag};
 use crate::audit::{self, AuditAction};
 use crate::page::{Listing, Page, PageQuery};
@@ -24,6 +26,7 @@ const fn entry(id: &'static str, method: Method, path: &'static str, tag: Tag) -
         query: None,
         request: None,
         response: None,
+        also: &[],
         status: 200,
         idempotent: false,
         paged: false,
@@ -100,6 +103,13 @@ impl Operation {
     const fn filters<Q: utoipa::IntoParams>(self) -> Self {
         Self {
             query: Some(QuerySchema::of::<Q>()),
+            ..self
+        }
+    }
+
+    const fn also(self, errors: &'static [ErrorCode]) -> Self {
+        Self {
+            also: errors,
             ..self
         }
     }
@@ -357,7 +367,8 @@ operations! {
         entry("identifyKey", Method::Post, "/v1/keys/identify", Tag::Keys)
             .allow(Access::Authenticated, Scope::KeysRead)
             .reads::<keys::IdentifyKey>()
-            .answers::<keys::IdentifiedKey>();
+            .answers::<keys::IdentifiedKey>()
+            .also(&[ErrorCode::NotFound]);
 
     // The catalogue
     /// All scopes a key can carry, in the order of the profile.
@@ -452,7 +463,8 @@ operations! {
         entry("completeSetup", Method::Post, "/v1/setup", Tag::Meta)
             .audited(AuditAction::AdministratorCreated)
             .reads::<setup::CompleteSetup>()
-            .creates::<setup::CompletedSetup>();
+            .creates::<setup::CompletedSetup>()
+            .also(&[ErrorCode::Gone]);
 
     // Verify
     /// The decision of the gateway for any proxy and any code. The status is 200 whatever the
