@@ -100,6 +100,7 @@ fn unmapped(network: IpNet) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn list(entries: &[&str]) -> IpAllowlist {
         IpAllowlist::parse(entries).unwrap()
@@ -135,5 +136,76 @@ mod tests {
         assert!(list(&["10.1.0.0/16"]).within(&list(&[])));
         assert!(!list(&[]).within(&list(&["10.0.0.0/8"])));
         assert!(!list(&["11.0.0.0/8"]).within(&list(&["10.0.0.0/8"])));
+    }
+
+    #[test]
+    fn the_last_network_counts_and_one_more_is_refused() {
+        let many: Vec<String> = (1..=MAX_NETWORKS)
+            .map(|n| format!("10.0.{n}.0/24"))
+            .collect();
+        let list = IpAllowlist::parse(&many).unwrap();
+        assert!(list.allows("10.0.32.1".parse().unwrap()));
+        assert!(!list.allows("10.0.33.1".parse().unwrap()));
+        assert_eq!(list.to_strings(), many);
+    }
+
+    #[test]
+    fn mapped_networks_wider_than_ipv4_are_refused() {
+        let check = |entry: &str| IpAllowlist::parse(&[entry]).unwrap_err().to_string();
+        assert!(check("::ffff:0.0.0.0/96").contains("every address"));
+        assert!(check("::ffff:10.0.0.0/95").contains("neither"));
+        assert!(check("10.0.0.0/33").contains("neither"));
+        assert!(check("fe80::1%eth0").contains("neither"));
+    }
+
+    fn address() -> impl Strategy<Value = IpAddr> {
+        let v4 = any::<u32>().prop_map(|bits| IpAddr::from(bits.to_be_bytes()));
+        let v6 = any::<u128>().prop_map(|bits| IpAddr::from(bits.to_be_bytes()));
+        prop_oneof![v4, v6]
+    }
+
+    fn network() -> impl Strategy<Value = String> {
+        (address(), 1_u8..=128).prop_map(|(address, prefix)| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            format!("{address}/{}", prefix.min(most))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_any_text_never_panics(entries in proptest::collection::vec(".{0,48}", 0..40)) {
+            if let Ok(list) = IpAllowlist::parse(&entries) {
+                prop_assert_eq!(list.is_open(), entries.is_empty());
+            }
+        }
+
+        #[test]
+        fn a_network_allows_its_own_address_however_it_is_written(address in address()) {
+            let own = list(&[&address.to_string()]);
+            prop_assert!(own.allows(address));
+            if let IpAddr::V4(v4) = address {
+                prop_assert!(own.allows(v4.to_ipv6_mapped().into()));
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_the_same(entries in proptest::collection::vec(network(), 1..8)) {
+            let list = IpAllowlist::parse(&entries).unwrap();
+            prop_assert_eq!(IpAllowlist::parse(&list.to_strings()), Ok(list.clone()));
+            prop_assert!(list.within(&list));
+        }
+
+        #[test]
+        fn a_narrower_list_allows_nothing_more(
+            mine in proptest::collection::vec(network(), 1..3),
+            theirs in proptest::collection::vec(network(), 0..3),
+            address in address(),
+        ) {
+            let mine = IpAllowlist::parse(&mine).unwrap();
+            let theirs = IpAllowlist::parse(&theirs).unwrap();
+            if mine.within(&theirs) && mine.allows(address) {
+                prop_assert!(theirs.allows(address));
+            }
+        }
     }
 }
