@@ -55,7 +55,11 @@ pub struct AdminToken {
 /// Asks for a new admin token.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(example = json!({"name": "deploy pipeline", "scopes": ["keys:read", "keys:write"], "expiresInDays": 30}))]
+#[schema(example = json!({
+    "name": "deploy pipeline",
+    "scopes": ["keys:read", "keys:write"],
+    "expiresInDays": 30,
+}))]
 pub struct CreateAdminToken {
     /// The name people read.
     #[schema(value_type = schema::Name)]

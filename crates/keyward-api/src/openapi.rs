@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::error::{Envelope, ErrorInfo};
-use crate::operation::{Access, OPERATIONS, Operation, Tag};
+use crate::operation::{Access, OPERATIONS, Operation, QuerySchema, Tag};
 use crate::schema;
 
 /// The longest idempotency key, in bytes.
@@ -152,7 +152,10 @@ fn security(operation: &Operation) -> Value {
 
 fn parameters(operation: &Operation) -> Vec<Value> {
     let path = operation.path_parameters().map(path_parameter);
-    let query = operation.query.iter().flat_map(|query| query.parameters());
+    let query = operation
+        .query
+        .into_iter()
+        .flat_map(QuerySchema::parameters);
     // a parameter is made of strings, numbers and schemas, which always serialise
     let query = query.filter_map(|parameter| serde_json::to_value(parameter).ok());
     let key = operation
@@ -228,10 +231,7 @@ fn response_name(status: u16) -> String {
 }
 
 fn error_responses() -> Map<String, Value> {
-    let codes: BTreeSet<ErrorCode> = OPERATIONS
-        .iter()
-        .flat_map(|operation| operation.errors())
-        .collect();
+    let codes: BTreeSet<ErrorCode> = OPERATIONS.iter().flat_map(Operation::errors).collect();
     let mut by_status: BTreeMap<u16, Vec<&ErrorInfo>> = BTreeMap::new();
     for info in codes.into_iter().map(ErrorInfo::of) {
         by_status.entry(info.status).or_default().push(info);

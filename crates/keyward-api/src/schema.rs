@@ -93,7 +93,10 @@ schema! {
         .required("docUrl")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .build();
-    Environment => words("Where a key is valid.", CoreEnvironment::ALL.map(CoreEnvironment::as_str));
+    Environment => words(
+        "Where a key is valid.",
+        CoreEnvironment::ALL.map(CoreEnvironment::as_str),
+    );
     KeyState => words(
         "Whether a key works, computed from its instants. There is no pause.",
         [CoreKeyState::Active, CoreKeyState::Expired, CoreKeyState::Revoked]

@@ -49,7 +49,9 @@ pub fn reference() -> String {
             info.title,
         );
     }
-    ERRORS.iter().for_each(|info| section(&mut text, info));
+    for info in ERRORS {
+        section(&mut text, info);
+    }
     text
 }
 

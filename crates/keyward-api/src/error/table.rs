@@ -54,14 +54,15 @@ pub const ERRORS: &[ErrorInfo] = &[
             "It was replaced by a re-issued secret.",
         ],
         fix: "Copy the whole key again, or make a new one. `keyward key identify -` tells whose a \
-             key is.",
+              key is.",
     },
     ErrorInfo {
         code: ErrorCode::ExpiredApiKey,
         status: 401,
         retryable: false,
         title: "The key has expired",
-        meaning: "The key was valid until its expiry, or until the overlap of its rotation ran out.",
+        meaning: "The key was valid until its expiry, or until the overlap of its rotation ran \
+                  out.",
         causes: &[
             "The expiry set at creation has passed.",
             "The key was rotated and this is the old one.",
@@ -74,7 +75,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: false,
         title: "The credential is revoked",
         meaning: "The key was revoked, for ever, or its tenant is suspended; `details.reason` says \
-             which.",
+                  which.",
         causes: &[
             "Somebody revoked or deleted the key.",
             "The overlap of its rotation was ended by hand.",
@@ -90,7 +91,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         meaning: "The key is valid, but not in an environment that this address serves.",
         causes: &["A test key was sent to the live address, or the other way round."],
         fix: "Use a key of an environment in `details.servedEnvironments`, or call the address of \
-             the key's own.",
+              the key's own.",
     },
     ErrorInfo {
         code: ErrorCode::Forbidden,
@@ -98,36 +99,37 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: false,
         title: "This credential may not do this",
         meaning: "The route is not open to keys, or the credential lacks a required scope; \
-             `details.failed` says which.",
+                  `details.failed` says which.",
         causes: &[
             "The key was made without the scope.",
             "Scopes were taken from the key.",
             "The route is not part of the public API.",
         ],
         fix: "Make a key with one of `details.requiredScopes`, or call a route of the API \
-             reference.",
+              reference.",
     },
     ErrorInfo {
         code: ErrorCode::RbacDenied,
         status: 403,
         retryable: false,
         title: "The role does not allow this",
-        meaning: "The key may do no more than the role of its owner, and that role does not reach this \
-             product area now.",
+        meaning: "The key may do no more than the role of its owner, and that role does not reach \
+                  this product area now.",
         causes: &[
             "The owner's role was changed.",
             "The owner has left the tenant.",
             "The key was made for an area the role never had.",
         ],
-        fix: "Ask an administrator for another role, or use a key of somebody whose role allows it.",
+        fix: "Ask an administrator for another role, or use a key of somebody whose role allows \
+              it.",
     },
     ErrorInfo {
         code: ErrorCode::TenantMismatch,
         status: 403,
         retryable: false,
         title: "The tenant header does not fit the key",
-        meaning: "The product requires a tenant header, and it is missing or names another tenant than \
-             the key's.",
+        meaning: "The product requires a tenant header, and it is missing or names another tenant \
+                  than the key's.",
         causes: &[
             "The header is missing.",
             "The id was copied from another tenant.",
@@ -139,8 +141,8 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 403,
         retryable: false,
         title: "This address is not on the key's list",
-        meaning: "The key may be used from some networks only, and the caller's address is in none of \
-             them.",
+        meaning: "The key may be used from some networks only, and the caller's address is in none \
+                  of them.",
         causes: &[
             "The service moved to another network.",
             "A proxy in between changed the address that is seen.",
@@ -152,11 +154,11 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 403,
         retryable: false,
         title: "A secret key was used from a browser",
-        meaning: "The request looks as if a web page had sent it, and a secret in a page is a secret \
-             no more.",
+        meaning: "The request looks as if a web page had sent it, and a secret in a page is a \
+                  secret no more.",
         causes: &["A key was built into front-end code."],
         fix: "Call from your own server, revoke the exposed key, and let the page talk to your \
-             server.",
+              server.",
     },
     ErrorInfo {
         code: ErrorCode::InvalidRequest,
@@ -177,7 +179,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: false,
         title: "The path could be read in two ways",
         meaning: "The path contains something two parsers would read differently, and is refused \
-             before anybody guesses.",
+                  before anybody guesses.",
         causes: &[
             "An encoded slash, dot or backslash.",
             "`//`, `/../` or a control character.",
@@ -190,8 +192,8 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 400,
         retryable: false,
         title: "A key stood in the URL",
-        meaning: "URLs end up in logs and histories, so a key in one is refused and must be seen as \
-             exposed.",
+        meaning: "URLs end up in logs and histories, so a key in one is refused and must be seen \
+                  as exposed.",
         causes: &["A key was sent as a query parameter."],
         fix: "Revoke the key, make a new one, and send it in the header.",
     },
@@ -252,8 +254,8 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 409,
         retryable: false,
         title: "Nobody can know whether it took effect",
-        meaning: "The first request with this idempotency key broke off after it had been handed on. \
-             Running it again could do the work twice, so it is not run again.",
+        meaning: "The first request with this idempotency key broke off after it had been handed \
+                  on. Running it again could do the work twice, so it is not run again.",
         causes: &[
             "A crash or a broken connection between the first byte sent and the answer.",
             "The product answered with a server error whose effect is not declared.",
@@ -319,8 +321,8 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 422,
         retryable: false,
         title: "A field has a value we do not accept",
-        meaning: "The request is well-formed, but one of its values is not acceptable; `details.field` \
-             names it.",
+        meaning: "The request is well-formed, but one of its values is not acceptable; \
+                  `details.field` names it.",
         causes: &[
             "An unknown field or a typing error in its name.",
             "A value out of its bounds.",
@@ -334,7 +336,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: true,
         title: "Too many requests",
         meaning: "More requests came in a window than a limit allows. `RateLimit-Policy` names the \
-             limits.",
+                  limits.",
         causes: &[
             "A burst without backoff.",
             "Several services share one key.",
@@ -358,7 +360,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: true,
         title: "The product could not be reached",
         meaning: "Keyward accepted the request, and the product behind it could not be reached or \
-             broke off.",
+                  broke off.",
         causes: &[
             "The product is being restarted.",
             "A network or TLS problem between Keyward and the product.",
@@ -371,7 +373,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: true,
         title: "The product did not answer in time",
         meaning: "Keyward handed the request on and got no answer before the deadline. It may have \
-             taken effect.",
+                  taken effect.",
         causes: &[
             "The product is overloaded.",
             "The operation takes longer than the deadline of its route.",

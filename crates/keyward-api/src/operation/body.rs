@@ -60,7 +60,7 @@ impl QuerySchema {
     }
 
     /// Its parameters, in the order of the fields.
-    pub(crate) fn parameters(&self) -> Vec<Parameter> {
+    pub(crate) fn parameters(self) -> Vec<Parameter> {
         (self.0)()
     }
 }
