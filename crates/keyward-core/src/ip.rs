@@ -60,6 +60,11 @@ impl IpAllowlist {
                     .all(|mine| other.0.iter().any(|theirs| theirs.contains(mine))))
     }
 
+    /// An address the list allows; `None` when it allows every address.
+    pub fn first_address(&self) -> Option<IpAddr> {
+        self.0.first().map(IpNet::addr)
+    }
+
     /// The networks as text.
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

@@ -13,6 +13,7 @@ pub mod decision;
 pub mod denial;
 pub mod environment;
 pub mod error;
+pub mod fingerprint;
 pub mod id;
 pub mod ip;
 pub mod key;

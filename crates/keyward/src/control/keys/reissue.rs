@@ -1,0 +1,30 @@
+//! Issue a new secret for a key that was never used, within an hour of its creation.
+
+use keyward_api::keys::{Key, KeyWithSecret};
+use keyward_api::secret::ShownOnce;
+use keyward_core::key::{KeyHint, SecretKind};
+use keyward_core::{Error, Result};
+use keyward_store::Change;
+use serde_json::json;
+
+use super::{find, touched};
+use crate::control::answer::Answer;
+use crate::control::context::Ctx;
+use crate::control::input::Nothing;
+
+pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
+    let mut tx = ctx.write().await?;
+    let now = tx.at();
+    let mut key = find(&ctx, &mut tx).await?;
+    key.ensure_reissuable(now)?;
+    let kind = SecretKind::Api(key.environment);
+    let minted = ctx.state().keyring.mint_for(key.id.bits(), kind, ctx.clock());
+    let before = key.hint.to_string();
+    key.hint = KeyHint::new(minted.hint).ok_or_else(|| Error::internal("a hint with signs"))?;
+    tx.set_key_secret(key.id, &minted.hash, minted.pepper_version, key.hint).await?;
+    let after = key.hint.to_string();
+    let details = json!({ "before": { "hint": before }, "after": { "hint": after } });
+    tx.finish(Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)])).await?;
+    let secret = ShownOnce::new(minted.secret.expose());
+    Answer::json(&KeyWithSecret::first(Key::new(&key, now), secret))
+}

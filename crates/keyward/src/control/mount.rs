@@ -1,0 +1,236 @@
+//! The router, made from the table of operations. An operation that is not mounted exactly once
+//! stops the start-up.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
+use axum::response::Response;
+use axum::routing::MethodFilter;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use keyward_api::operation::{OPERATIONS, Plane};
+use keyward_api::{Operation, operation};
+use keyward_core::audit::Origin;
+use keyward_core::id::{RequestId, TenantId};
+use keyward_core::{Error, ErrorCode, Result};
+use keyward_store::Idempotency;
+
+use super::answer::{Answer, error_response};
+use super::caller::{Caller, authenticate, authorize};
+use super::context::{ControlState, Ctx};
+use super::input::Input;
+
+/// The most bytes of a user agent that are kept.
+const MAX_USER_AGENT_BYTES: usize = 256;
+/// The most bytes of an idempotency key.
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// The operations that are mounted so far.
+pub(super) struct Mounts {
+    router: Router,
+    state: Arc<ControlState>,
+    mounted: Vec<&'static str>,
+}
+
+impl Mounts {
+    /// Mounts an operation: authentication, authorization, limits and rendering come with it.
+    pub(super) fn mount<I, H, F>(mut self, operation: &'static Operation, handler: H) -> Self
+    where
+        I: Input,
+        H: Fn(Ctx, I) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let state = Arc::clone(&self.state);
+        let endpoint = move |request: Request| {
+            let (state, handler) = (Arc::clone(&state), handler.clone());
+            async move { serve(operation, state, handler, request).await }
+        };
+        let filter = method_filter(operation.method);
+        self.router = self.router.route(operation.path, axum::routing::on(filter, endpoint));
+        self.mounted.push(operation.id);
+        self
+    }
+
+    /// The finished router, if every operation of the control plane is mounted exactly once.
+    fn finish(self) -> anyhow::Result<Router> {
+        for operation in OPERATIONS.iter().filter(|o| o.plane == Plane::Control) {
+            let times = self.mounted.iter().filter(|id| **id == operation.id).count();
+            anyhow::ensure!(times == 1, "operation {} is mounted {times} times", operation.id);
+        }
+        let clock = Arc::clone(&self.state.clock);
+        let not_found = move |request: Request| {
+            let id = RequestId::generate(&*clock);
+            let text = format!("There is no operation at {}", request.uri().path());
+            let error = Error::new(ErrorCode::NotFound, text);
+            async move { error_response(&error, id) }
+        };
+        let clock = Arc::clone(&self.state.clock);
+        let other_method = move |request: Request| {
+            let id = RequestId::generate(&*clock);
+            let (method, path) = (request.method(), request.uri().path());
+            let text = format!("{path} does not accept {method}");
+            let error = Error::new(ErrorCode::MethodNotAllowed, text);
+            async move { error_response(&error, id) }
+        };
+        Ok(self.router.fallback(not_found).method_not_allowed_fallback(other_method))
+    }
+}
+
+/// The control plane's API.
+pub(crate) fn router(state: Arc<ControlState>) -> anyhow::Result<Router> {
+    let mounts = Mounts { router: Router::new(), state, mounted: Vec::new() };
+    let mounts = super::tenants::mount(mounts);
+    let mounts = super::users::mount(mounts);
+    let mounts = super::members::mount(mounts);
+    let mounts = super::service_accounts::mount(mounts);
+    let mounts = super::keys::mount(mounts);
+    let mounts = super::catalog::mount(mounts);
+    let mounts = super::audit::mount(mounts);
+    let mounts = super::admin_tokens::mount(mounts);
+    let mounts = super::setup::mount(mounts);
+    super::meta::mount(mounts).finish()
+}
+
+async fn serve<I, H, F>(
+    operation: &'static Operation,
+    state: Arc<ControlState>,
+    handler: H,
+    request: Request,
+) -> Response
+where
+    I: Input,
+    H: Fn(Ctx, I) -> F,
+    F: Future<Output = Result<Answer>> + Send + 'static,
+{
+    let request_id = RequestId::generate(&*state.clock);
+    let started = state.clock.monotonic_ns();
+    let clock = Arc::clone(&state.clock);
+    let answered = match prepare::<I>(operation, state, request, request_id).await {
+        // the work goes on when the caller hangs up: a change must not stop half-way
+        Ok((ctx, input)) => tokio::spawn(handler(ctx, input))
+            .await
+            .unwrap_or_else(|e| Err(Error::internal(format!("a handler stopped: {e}")))),
+        Err(error) => Err(error),
+    };
+    let duration_ms = clock.monotonic_ns().saturating_sub(started) / 1_000_000;
+    let response = match answered {
+        Ok(answer) => answer.into_response(operation.status, request_id),
+        Err(error) => {
+            if let Some(cause) = error.internal_context() {
+                tracing::error!(%request_id, operation = operation.id, cause, "request failed");
+            }
+            error_response(&error, request_id)
+        }
+    };
+    let status = response.status().as_u16();
+    tracing::info!(%request_id, operation = operation.id, status, duration_ms, "control request");
+    response
+}
+
+async fn prepare<I: Input>(
+    operation: &'static Operation,
+    state: Arc<ControlState>,
+    request: Request,
+    request_id: RequestId,
+) -> Result<(Ctx, I)> {
+    let (mut parts, body) = request.into_parts();
+    let parameters = path_parameters(&mut parts).await?;
+    let now = state.clock.now();
+    let caller = authenticate(operation, &parts.headers, &state.admin_tokens, now)?;
+    let tenant = tenant_of(&parameters, &caller)?;
+    authorize(operation, &caller, tenant, &state.product.catalog)?;
+    let body = read_body(&parts.headers, body, state.max_body).await?;
+    let input = I::read(parts.uri.query(), &body)?;
+    let idempotency = match operation.idempotent {
+        true => idempotency(operation, &parts, &body, &caller)?,
+        false => None,
+    };
+    let origin = origin(&parts, request_id);
+    Ok((Ctx { state, caller, operation, parameters, origin, idempotency }, input))
+}
+
+async fn path_parameters(parts: &mut Parts) -> Result<BTreeMap<String, String>> {
+    let raw = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| Error::new(ErrorCode::InvalidPath, "The path is not valid UTF-8"))?;
+    Ok(raw.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+fn tenant_of(parameters: &BTreeMap<String, String>, caller: &Caller) -> Result<Option<TenantId>> {
+    match parameters.get("tenantId") {
+        None => Ok(caller.tenant()),
+        Some(text) => text.parse().map(Some).map_err(|_| Error::not_found("tenant")),
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>> {
+    let too_large = || {
+        Error::new(ErrorCode::PayloadTooLarge, format!("The body is larger than {max} bytes"))
+            .with("maxBytes", max)
+    };
+    let collected = Limited::new(body, max).collect().await.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            return too_large();
+        }
+        Error::new(ErrorCode::InvalidRequest, "The body did not arrive whole").because(e.to_string())
+    })?;
+    let bytes = Vec::from(collected.to_bytes());
+    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = json.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/json")
+    });
+    if !bytes.is_empty() && !is_json {
+        let text = "Send the body with content-type: application/json";
+        return Err(Error::new(ErrorCode::UnsupportedMediaType, text));
+    }
+    Ok(bytes)
+}
+
+fn idempotency(
+    operation: &'static Operation,
+    parts: &Parts,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<Option<Idempotency>> {
+    let mut values = parts.headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    // the draft standard quotes the key, much of the world does not: both are the same key
+    let key = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+    let visible = key.bytes().all(|b| b.is_ascii_graphic());
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES || !visible || values.next().is_some()
+    {
+        let text = "Idempotency-Key is one header of 1 to 255 visible ASCII characters";
+        return Err(Error::validation("Idempotency-Key", text));
+    }
+    let fingerprint = keyward_core::fingerprint::of_request(
+        parts.method.as_str(),
+        parts.uri.path(),
+        parts.uri.query(),
+        body,
+    );
+    let principal = caller.principal();
+    Ok(Some(Idempotency { principal, operation: operation.id, key: key.to_owned(), fingerprint }))
+}
+
+fn origin(parts: &Parts, request_id: RequestId) -> Origin {
+    let ip = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin {
+        request_id: Some(request_id),
+        ip: ip.map(|ConnectInfo(address)| keyward_core::ip::canonical(address.ip()).to_string()),
+        user_agent: agent.map(|text| text.chars().take(MAX_USER_AGENT_BYTES).collect()),
+    }
+}
+
+fn method_filter(method: operation::Method) -> MethodFilter {
+    let method = Method::from_bytes(method.as_str().as_bytes()).unwrap_or(Method::GET);
+    MethodFilter::try_from(method).unwrap_or(MethodFilter::GET)
+}
