@@ -166,7 +166,10 @@ mod tests {
         };
         assert_eq!(names(&[]).unwrap(), [1, 2]);
         assert_eq!(names(&[applied(1, "one")]).unwrap(), [2]);
-        assert_eq!(names(&[applied(1, "one"), applied(2, "two")]).unwrap(), []);
+        assert_eq!(
+            names(&[applied(1, "one"), applied(2, "two")]).unwrap(),
+            [0; 0]
+        );
         assert!(matches!(
             names(&[applied(1, "edited")]),
             Err(StoreError::Refused(_))

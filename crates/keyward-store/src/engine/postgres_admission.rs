@@ -46,7 +46,7 @@ UNION ALL SELECT found.* FROM me, LATERAL (
         WHERE pg_catalog.has_table_privilege(me.oid, relation.oid, privilege)
     UNION ALL SELECT 'unprotected', relname::text FROM relation
         WHERE relname <> 'schema_history' AND NOT (relrowsecurity AND relforcerowsecurity)
-        AND NOT (relkind = 'v' AND 'security_invoker=true' = ANY (reloptions))
+        AND NOT (relkind = 'v' AND 'security_invoker=true' = ANY (COALESCE(reloptions, '{}')))
 ) AS found WHERE NOT me.rolsuper";
 
 /// Refuses to start when the role could reach rows of more than one tenant, naming every reason
@@ -54,12 +54,21 @@ UNION ALL SELECT found.* FROM me, LATERAL (
 pub(super) async fn check(client: &Client, role: &str) -> Result<(), StoreError> {
     let failed = |error| classify("admission", &error);
     let rows = client.query(PROBLEMS, &[]).await.map_err(failed)?;
-    let mut reasons = Vec::new();
+    let mut problems = Vec::new();
     for row in &rows {
         let code: &str = row.try_get(0).map_err(failed)?;
         let subject: Option<&str> = row.try_get(1).map_err(failed)?;
-        reasons.push(reason(code, role, subject.unwrap_or_default()));
+        problems.push((code, subject.unwrap_or_default()));
     }
+    // An owner, or a member of one, has every right by that; the cause is enough.
+    let has_all = problems
+        .iter()
+        .any(|(code, _)| matches!(*code, "owner" | "member"));
+    problems.retain(|(code, _)| !(has_all && matches!(*code, "create" | "private" | "grant")));
+    let mut reasons: Vec<_> = problems
+        .iter()
+        .map(|(code, subject)| reason(code, role, subject))
+        .collect();
     if reasons.is_empty() {
         return Ok(());
     }

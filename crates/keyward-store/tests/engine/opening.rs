@@ -1,0 +1,182 @@
+//! Opening: one process, a schema that fits, an address that can be read.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use keyward_store::{Context, Engine, StoreError, migrations};
+use keyward_testkit::TestDatabase;
+
+use crate::isolation::raw;
+use crate::{ADA, add_note, count, probed, refusal};
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_is_gone() {
+    for database in TestDatabase::every_with(probed()).await {
+        let mut config = database.config();
+        config.limits.wait = Duration::from_millis(200);
+        let engine = Engine::open(&config).await.unwrap();
+        let text = refusal(Engine::open(&config).await);
+        let process = format!("is in use by process {}", std::process::id());
+        assert!(
+            text.contains(&process) || text.contains("another Keyward process uses this database"),
+            "{text}"
+        );
+        add_note(&engine, ADA, "kept").await;
+        engine.close().await;
+        let engine = Engine::open(&config).await.unwrap();
+        assert_eq!(count(&engine, ADA).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_left_as_it_is() {
+    for database in TestDatabase::every_with(probed()).await {
+        let mut config = database.config();
+        Engine::open(&config).await.unwrap().close().await;
+        let file = database.data_dir().join("keyward.db");
+        let before = std::fs::read(&file).ok();
+        config.migrations = migrations();
+        match Engine::open(&config).await.err() {
+            Some(StoreError::NewerSchema { found: 9000, known }) => {
+                assert_eq!(known as usize, migrations().len());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(std::fs::read(&file).ok(), before);
+        assert!(!database.data_dir().join("backups").exists());
+        let log = database.data_dir().join("keyward.db-wal").metadata();
+        assert_eq!(log.map_or(0, |log| log.len()), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_was_edited_or_fails_changes_nothing() {
+    for database in TestDatabase::every_with(probed()).await {
+        let mut config = database.config();
+        Engine::open(&config).await.unwrap().close().await;
+        let last = config.migrations.last_mut().unwrap();
+        (last.sqlite, last.postgres) = ("SELECT 2", "SELECT 2");
+        let text = refusal(Engine::open(&config).await);
+        assert!(
+            text.contains("V9000__probe of this binary is not the"),
+            "{text}"
+        );
+
+        config.migrations = probed();
+        let broken = "CREATE TABLE half (a TEXT); SELECT * FROM nowhere;";
+        let broken = keyward_store::Migration {
+            name: "V9001__broken",
+            sqlite: broken,
+            postgres: broken,
+        };
+        config.migrations.push(broken);
+        let error = Engine::open(&config).await.err().unwrap();
+        assert!(error.to_string().contains("V9001__broken"), "{error}");
+        config.migrations = probed();
+        let engine = Engine::open(&config).await.unwrap();
+        add_note(&engine, ADA, "still works").await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_read_is_not_repeated() {
+    let database = TestDatabase::sqlite();
+    for url in [
+        "mysql://root:hunter2@db/keyward",
+        "postgres://keyward:hunter2@db:port/keyward",
+        "postgres://",
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite:keyward.db?mode=hunter2",
+        "",
+    ] {
+        let mut config = database.config();
+        config.url = url.to_owned().into();
+        let text = refusal(Engine::open(&config).await);
+        assert!(text.contains("the store's address"), "{url}: {text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_unavailable() {
+    let database = TestDatabase::sqlite();
+    let mut config = database.config();
+    // Bound and never accepting: nobody else can take the port meanwhile.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    drop(socket);
+    config.url = format!("postgres://keyward:hunter2@127.0.0.1:{port}/keyward").into();
+    let error = Engine::open(&config).await.err().unwrap();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_directory_others_can_enter_is_refused_and_a_new_one_is_private() {
+    let database = TestDatabase::sqlite();
+    let mut config = database.config();
+    config.url = "sqlite:inner/keyward.db".to_owned().into();
+    Engine::open(&config).await.unwrap().close().await;
+    let inner = database.data_dir().join("inner");
+    let mode = |name: &str| inner.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("."), mode("keyward.db"), mode("keyward.lock")),
+        (0o700, 0o600, 0o600)
+    );
+
+    std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = refusal(Engine::open(&config).await);
+    assert!(
+        text.contains(&format!("run `chmod 700 {}`", inner.display())),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn connections_the_server_ended_are_replaced() {
+    let Some(database) = TestDatabase::postgres_with(probed()).await else {
+        return;
+    };
+    let engine = Engine::open(&database.config()).await.unwrap();
+    add_note(&engine, ADA, "kept").await;
+    let superuser = raw(&database.superuser_url().unwrap()).await;
+    let end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'keyward_app'";
+    let ended = superuser.query(end_all, &[]).await.unwrap();
+    assert!(
+        ended.len() >= 2,
+        "a connection and the one that holds the node's right"
+    );
+    // Each try may find one more broken connection, and each is replaced.
+    let mut found = None;
+    for _ in 0..10 {
+        match engine.begin_read(Context::Tenant(ADA)).await {
+            Ok(conn) => found = Some(conn),
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+    assert!(found.is_some());
+    assert_eq!(count(&engine, ADA).await, 1);
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_right_to_another_does_not_go_on() {
+    let Some(database) = TestDatabase::postgres_with(probed()).await else {
+        return;
+    };
+    let mut config = database.config();
+    config.limits.wait = Duration::from_millis(200);
+    let first = Engine::open(&config).await.unwrap();
+    let superuser = raw(&database.superuser_url().unwrap()).await;
+    let end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = 'keyward_app'";
+    superuser.query(end_all, &[]).await.unwrap();
+    let second = Engine::open(&config).await.unwrap();
+    for _ in 0..3 {
+        let error = first.begin_write(Context::Tenant(ADA)).await.err().unwrap();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    }
+    second.close().await;
+    first.begin_write(Context::Tenant(ADA)).await.unwrap();
+}
