@@ -23,10 +23,10 @@ pub struct AdminToken {
     #[schema(value_type = schema::Name)]
     pub name: String,
     /// The one tenant it is for; `null` for a token of the operator.
-    #[schema(value_type = Option<schema::TenantId>)]
+    #[schema(required, value_type = Option<schema::TenantId>)]
     pub tenant_id: Option<TenantId>,
     /// The role it acts with in that tenant.
-    #[schema(value_type = Option<schema::RoleName>)]
+    #[schema(required, value_type = Option<schema::RoleName>)]
     pub role: Option<String>,
     /// What it may do.
     pub scopes: Vec<ManagementScope>,
@@ -42,13 +42,13 @@ pub struct AdminToken {
     #[schema(value_type = schema::Instant)]
     pub created_at: Timestamp,
     /// When it stops by itself.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub revoked_at: Option<Timestamp>,
     /// When it was last used.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -117,6 +117,7 @@ pub struct AdminTokenWithSecret {
     /// The record.
     pub admin_token: AdminToken,
     /// The whole token, once; `null` when an idempotent request is answered again.
+    #[schema(required)]
     pub secret: Option<ShownOnce>,
     /// Whether this is such an answer again, which cannot show the secret.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

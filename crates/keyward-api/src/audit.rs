@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use keyward_core::audit;
 use keyward_core::id::{AuditEventId, KeyId, TenantId};
 use keyward_core::{Result, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,17 @@ pub enum ActorKind {
     System,
 }
 
+impl From<audit::ActorKind> for ActorKind {
+    fn from(kind: audit::ActorKind) -> Self {
+        match kind {
+            audit::ActorKind::User => Self::User,
+            audit::ActorKind::AdminToken => Self::AdminToken,
+            audit::ActorKind::ApiKey => Self::ApiKey,
+            audit::ActorKind::System => Self::System,
+        }
+    }
+}
+
 /// Whom the audit trail names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -125,7 +137,20 @@ pub struct Actor {
     /// Its name for people.
     pub name: String,
     /// The role it acted with.
+    #[schema(required)]
     pub role: Option<String>,
+}
+
+impl Actor {
+    /// The actor as callers see it.
+    pub fn new(actor: &audit::Actor) -> Self {
+        Self {
+            kind: actor.kind.into(),
+            id: actor.id.clone(),
+            name: actor.name.clone(),
+            role: actor.role.clone(),
+        }
+    }
 }
 
 /// The record an action was done to.
@@ -148,6 +173,15 @@ pub enum AuditOutcome {
     Denied,
 }
 
+impl From<audit::AuditOutcome> for AuditOutcome {
+    fn from(outcome: audit::AuditOutcome) -> Self {
+        match outcome {
+            audit::AuditOutcome::Succeeded => Self::Succeeded,
+            audit::AuditOutcome::Denied => Self::Denied,
+        }
+    }
+}
+
 /// One entry of the audit trail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -158,7 +192,7 @@ pub struct AuditEvent {
     /// Its place in the chain, from 1 without gaps.
     pub sequence: u64,
     /// The tenant whose chain it is part of; `null` in the operator's chain.
-    #[schema(value_type = Option<schema::TenantId>)]
+    #[schema(required, value_type = Option<schema::TenantId>)]
     pub tenant_id: Option<TenantId>,
     /// When it happened.
     #[schema(value_type = schema::Instant)]
@@ -172,10 +206,13 @@ pub struct AuditEvent {
     /// What it was done to.
     pub target: AuditTarget,
     /// The request that carried it.
+    #[schema(required)]
     pub request_id: Option<String>,
     /// The caller's address.
+    #[schema(required)]
     pub ip: Option<String>,
     /// The caller's user agent.
+    #[schema(required)]
     pub user_agent: Option<String>,
     /// What changed, usually as `before` and `after`. Never a secret.
     #[schema(value_type = Object)]
@@ -184,6 +221,43 @@ pub struct AuditEvent {
     pub previous_hash: String,
     /// Its own hash, in hexadecimal.
     pub hash: String,
+}
+
+impl AuditEvent {
+    /// The event as callers see it, from the chain of `tenant`, or the operator's when there is
+    /// none.
+    pub fn new(event: &audit::AuditEvent, tenant: Option<TenantId>) -> Self {
+        // what was written is hashed as text; should it not be JSON, it is shown as it stands
+        let details = serde_json::from_str(&event.details)
+            .unwrap_or_else(|_| Value::String(event.details.clone()));
+        Self {
+            id: event.id,
+            sequence: u64::try_from(event.sequence).unwrap_or_default(),
+            tenant_id: tenant,
+            at: event.at,
+            action: event.action.clone(),
+            outcome: event.outcome.into(),
+            actor: Actor::new(&event.actor),
+            target: AuditTarget {
+                kind: event.target_kind.clone(),
+                id: event.target_id.clone(),
+            },
+            request_id: event.origin.request_id.map(|id| id.to_string()),
+            ip: event.origin.ip.clone(),
+            user_agent: event.origin.user_agent.clone(),
+            details,
+            previous_hash: hexadecimal(&event.previous),
+            hash: hexadecimal(&event.hash),
+        }
+    }
+}
+
+/// A hash as it stands on the wire: two lower-case digits a byte.
+pub fn hexadecimal(hash: &[u8; 32]) -> String {
+    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 /// Which audit events to list. All filters must hold.
@@ -291,8 +365,15 @@ mod tests {
     }
 
     #[test]
+    fn hashes_are_written_with_all_their_digits() {
+        let mut hash = [0; 32];
+        (hash[0], hash[31]) = (0x0a, 0xf0);
+        let text = hexadecimal(&hash);
+        assert_eq!((text.len(), &text[..2], &text[62..]), (64, "0a", "f0"));
+    }
+
+    #[test]
     fn wire_words_are_those_of_the_store() {
-        use keyward_core::audit;
         for kind in audit::ActorKind::ALL {
             let word = serde_json::json!(kind.as_str());
             assert!(

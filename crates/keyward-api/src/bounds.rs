@@ -234,7 +234,7 @@ mod tests {
         ] {
             assert!(email("email", bad).is_err(), "{bad:?}");
         }
-        assert!(slug("slug", "lagos-pay").is_ok());
+        assert!(slug("slug", "acme-inc").is_ok());
         for bad in ["", "Lagos", "1a", "-a", "a_b", "a b"] {
             assert!(slug("slug", bad).is_err(), "{bad:?}");
         }

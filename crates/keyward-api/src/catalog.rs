@@ -1,6 +1,7 @@
 //! The catalogue: the product's scopes, routes and roles, as configured.
 
 use keyward_core::Result;
+use keyward_core::catalog::{Catalog, Role, Route, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -18,9 +19,22 @@ pub struct CatalogScope {
     /// What it allows.
     pub description: String,
     /// The level of permission the product gives it, such as `read`.
+    #[schema(required)]
     pub level: Option<String>,
     /// The product area it belongs to.
     pub area: String,
+}
+
+impl CatalogScope {
+    /// The scope as callers see it.
+    pub fn new(scope: &Scope) -> Self {
+        Self {
+            name: scope.name.to_string(),
+            description: scope.description.clone(),
+            level: scope.level.clone(),
+            area: scope.area.clone(),
+        }
+    }
 }
 
 /// One operation of the product's API that keys may call.
@@ -47,6 +61,51 @@ pub struct CatalogRoute {
     pub builtin: bool,
 }
 
+impl CatalogRoute {
+    /// The route as callers see it, with the roles that have what one of its alternatives needs.
+    pub fn new(route: &Route, catalog: &Catalog) -> Self {
+        let mut areas: Vec<String> = route
+            .alternatives
+            .iter()
+            .flat_map(|alternative| catalog.area_names(alternative.areas))
+            .map(str::to_owned)
+            .collect();
+        areas.sort_unstable();
+        areas.dedup();
+        let may_call = |role: &&Role| {
+            route
+                .alternatives
+                .iter()
+                .any(|alternative| role.areas.contains_all(alternative.areas))
+        };
+        Self {
+            operation_id: route.operation_id.clone(),
+            method: route.method.as_str().to_owned(),
+            path: route.template.clone(),
+            summary: route.summary.clone(),
+            required_scopes: required_scopes(route, catalog),
+            areas,
+            roles: catalog
+                .roles()
+                .iter()
+                .filter(may_call)
+                .map(|role| role.name.clone())
+                .collect(),
+            builtin: route.builtin.is_some(),
+        }
+    }
+}
+
+/// The names of accepted scopes: any one list, and within it all.
+pub fn required_scopes(route: &Route, catalog: &Catalog) -> Vec<Vec<String>> {
+    let names = |scopes| catalog.scope_names(scopes).map(str::to_owned).collect();
+    route
+        .alternatives
+        .iter()
+        .map(|alternative| names(alternative.scopes))
+        .collect()
+}
+
 /// A role of the product.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -60,6 +119,19 @@ pub struct CatalogRole {
     pub areas: Vec<String>,
     /// What its members may do on Keyward's own API.
     pub operations: Vec<ManagementScope>,
+}
+
+impl CatalogRole {
+    /// The role as callers see it.
+    pub fn new(role: &Role, catalog: &Catalog) -> Self {
+        let all = ManagementScope::ALL.iter().copied();
+        Self {
+            name: role.name.clone(),
+            title: role.title.clone(),
+            areas: catalog.area_names(role.areas).map(str::to_owned).collect(),
+            operations: all.filter(|scope| role.may_use(scope.as_str())).collect(),
+        }
+    }
 }
 
 /// Which routes to list.
@@ -122,10 +194,12 @@ pub struct SuggestedCall {
     /// The call as it was given.
     pub call: String,
     /// The route it meets; `null` when no key may make it.
+    #[schema(required)]
     pub route: Option<String>,
     /// Accepted scopes: any one list, and within it all.
     #[schema(value_type = Vec<Vec<schema::ScopeName>>)]
     pub required_scopes: Vec<Vec<String>>,
     /// Why no key may make it.
+    #[schema(required)]
     pub problem: Option<String>,
 }

@@ -20,7 +20,7 @@ pub struct Member {
     /// A person or a service account.
     pub kind: UserKind,
     /// The address of a person.
-    #[schema(value_type = Option<schema::Email>)]
+    #[schema(required, value_type = Option<schema::Email>)]
     pub email: Option<String>,
     /// The name people read.
     #[schema(value_type = schema::Name)]
@@ -32,7 +32,7 @@ pub struct Member {
     #[schema(value_type = schema::Instant)]
     pub added_at: Timestamp,
     /// When it ended.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub offboarded_at: Option<Timestamp>,
 }
 

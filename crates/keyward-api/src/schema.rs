@@ -120,7 +120,7 @@ schema! {
         .pattern(Some("^[a-z][a-z0-9-]*$"))
         .min_length(Some(1))
         .max_length(Some(bounds::MAX_SLUG_BYTES))
-        .examples([json!("lagos-pay")])
+        .examples([json!("acme-inc")])
         .build();
     Email => text("An e-mail address.")
         .format(Some(SchemaFormat::Custom("email".to_owned())))

@@ -28,7 +28,7 @@ pub struct ServiceAccount {
     #[schema(value_type = schema::Instant)]
     pub created_at: Timestamp,
     /// When it was offboarded.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub offboarded_at: Option<Timestamp>,
 }
 

@@ -38,16 +38,17 @@ pub struct Tenant {
     #[schema(value_type = schema::Instant)]
     pub created_at: Timestamp,
     /// Since when it is suspended.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub suspended_at: Option<Timestamp>,
     /// Why it is suspended.
+    #[schema(required)]
     pub suspend_reason: Option<String>,
 }
 
 /// Asks for a new tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(example = json!({"slug": "lagos-pay", "name": "Lagos Pay"}))]
+#[schema(example = json!({"slug": "acme-inc", "name": "Acme Inc"}))]
 pub struct CreateTenant {
     /// The word that names it, unique in the deployment.
     #[schema(value_type = schema::Slug)]

@@ -28,7 +28,7 @@ pub struct User {
     /// A person or a service account.
     pub kind: UserKind,
     /// The address of a person; service accounts have none.
-    #[schema(value_type = Option<schema::Email>)]
+    #[schema(required, value_type = Option<schema::Email>)]
     pub email: Option<String>,
     /// The name people read.
     #[schema(value_type = schema::Name)]

@@ -20,7 +20,7 @@ pub const VALID: &str = "valid";
 /// formatter.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(example = json!({"key": "asiri_live_…", "method": "GET", "path": "/v1/reports"}))]
+#[schema(example = json!({"key": "acme_live_…", "method": "GET", "path": "/v1/reports"}))]
 pub struct VerifyRequest<'a> {
     /// The whole token as it was presented.
     #[serde(borrow)]
@@ -102,29 +102,33 @@ pub struct VerifyResponse<'a> {
     #[serde(borrow)]
     pub code: Cow<'a, str>,
     /// The key.
-    #[schema(value_type = Option<schema::KeyId>)]
+    #[schema(required, value_type = Option<schema::KeyId>)]
     pub key_id: Option<KeyId>,
     /// The name of the key.
+    #[schema(required)]
     pub name: Option<Cow<'a, str>>,
     /// The tenant of the key.
-    #[schema(value_type = Option<schema::TenantId>)]
+    #[schema(required, value_type = Option<schema::TenantId>)]
     pub tenant_id: Option<TenantId>,
     /// Where the key is valid.
-    #[schema(value_type = Option<schema::Environment>)]
+    #[schema(required, value_type = Option<schema::Environment>)]
     pub environment: Option<Environment>,
     /// The scopes of the key.
     #[schema(value_type = Vec<schema::ScopeName>)]
     pub scopes: Vec<Cow<'a, str>>,
     /// The role of the key's owner.
+    #[schema(required)]
     pub role: Option<Cow<'a, str>>,
     /// The key's owner, as the audit trail names them.
+    #[schema(required)]
     pub actor: Option<Cow<'a, str>>,
     /// When the key stops by itself.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub expires_at: Option<Timestamp>,
     /// The rate limits that were counted, the tightest first.
     pub rate_limits: Vec<RateLimitState>,
     /// The quota that was counted.
+    #[schema(required)]
     pub quota: Option<QuotaState>,
     /// The check that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,10 +195,10 @@ mod tests {
 
     #[test]
     fn a_plain_body_is_borrowed_and_an_escaped_one_still_read() {
-        let plain: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"ast_live_1"}"#).unwrap();
-        assert!(matches!(plain.key, Cow::Borrowed("ast_live_1")));
-        let escaped: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"\u0061st"}"#).unwrap();
-        assert_eq!(escaped.key, "ast");
+        let plain: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"acme_live_1"}"#).unwrap();
+        assert!(matches!(plain.key, Cow::Borrowed("acme_live_1")));
+        let escaped: VerifyRequest<'_> = serde_json::from_str(r#"{"key":"\u0061cme"}"#).unwrap();
+        assert_eq!(escaped.key, "acme");
         assert!(plain.check().is_ok());
     }
 

@@ -16,12 +16,12 @@ pub struct Whoami {
     /// Whom the audit trail will name.
     pub actor: Actor,
     /// The one tenant the caller may act in; `null` for the operator.
-    #[schema(value_type = Option<schema::TenantId>)]
+    #[schema(required, value_type = Option<schema::TenantId>)]
     pub tenant_id: Option<TenantId>,
     /// What the caller may do now: what the credential carries, within its role.
     pub scopes: Vec<ManagementScope>,
     /// When the credential stops by itself.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub expires_at: Option<Timestamp>,
     /// The title of the product this deployment serves.
     pub product: String,

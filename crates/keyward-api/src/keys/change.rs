@@ -59,6 +59,7 @@ pub struct UpdatedKey {
     /// The record as it is now.
     pub key: Key,
     /// From when on the edit holds everywhere, when it took authority away; else `null`.
+    #[schema(required)]
     pub fence: Option<Fence>,
 }
 
@@ -137,6 +138,7 @@ pub struct RotatedKey {
     /// The new key.
     pub key: Key,
     /// The new token, once; `null` when an idempotent request is answered again.
+    #[schema(required)]
     pub secret: Option<ShownOnce>,
     /// Whether this is such an answer again, which cannot show the secret.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

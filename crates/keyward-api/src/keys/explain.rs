@@ -96,17 +96,22 @@ pub struct Explanation {
     /// Whether it would be forwarded.
     pub allowed: bool,
     /// The error code it would be refused with.
+    #[schema(required)]
     pub code: Option<String>,
     /// The text it would be refused with.
+    #[schema(required)]
     pub message: Option<String>,
     /// The check that would fail.
+    #[schema(required)]
     pub failed: Option<String>,
     /// The route the call meets, such as `POST /v1/reports/build`.
+    #[schema(required)]
     pub route: Option<String>,
     /// Scopes that would be accepted: any one list of them.
     #[schema(value_type = Vec<Vec<schema::ScopeName>>)]
     pub required_scopes: Vec<Vec<String>>,
     /// The role of the key's owner.
+    #[schema(required)]
     pub role: Option<String>,
     /// Every check in its fixed order.
     pub trace: Vec<TraceStep>,

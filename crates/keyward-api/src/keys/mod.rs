@@ -61,38 +61,40 @@ pub struct Key {
     #[schema(value_type = schema::Instant)]
     pub created_at: Timestamp,
     /// When it stops by itself.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub revoked_at: Option<Timestamp>,
     /// Why it was revoked.
-    #[schema(value_type = Option<schema::RevokeReason>)]
+    #[schema(required, value_type = Option<schema::RevokeReason>)]
     pub revoke_reason: Option<RevokeReason>,
     /// Where it may be used from; empty allows every address.
     #[schema(value_type = schema::Networks)]
     pub ip_allowlist: Vec<String>,
     /// Its own rate limit.
-    #[schema(value_type = Option<schema::RateLimit>)]
+    #[schema(required, value_type = Option<schema::RateLimit>)]
     pub rate_limit: Option<RateLimit>,
     /// The first key of its line of rotations; its own id when it was never rotated.
     #[schema(value_type = schema::KeyId)]
     pub lineage_id: KeyId,
     /// The key it took over from.
-    #[schema(value_type = Option<schema::KeyId>)]
+    #[schema(required, value_type = Option<schema::KeyId>)]
     pub rotated_from: Option<KeyId>,
     /// The key that took over from it.
-    #[schema(value_type = Option<schema::KeyId>)]
+    #[schema(required, value_type = Option<schema::KeyId>)]
     pub replaced_by: Option<KeyId>,
     /// When it was hidden from lists.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub deleted_at: Option<Timestamp>,
     /// When it last passed all checks.
-    #[schema(value_type = Option<schema::Instant>)]
+    #[schema(required, value_type = Option<schema::Instant>)]
     pub last_used_at: Option<Timestamp>,
     /// The address of that call.
+    #[schema(required)]
     pub last_used_ip: Option<String>,
     /// The user agent of that call.
+    #[schema(required)]
     pub last_used_agent: Option<String>,
 }
 
@@ -225,6 +227,7 @@ pub struct KeyWithSecret {
     /// The record.
     pub key: Key,
     /// The whole token, once; `null` when an idempotent request is answered again.
+    #[schema(required)]
     pub secret: Option<ShownOnce>,
     /// Whether this is such an answer again, which cannot show the secret. A key that was never
     /// used can get a new secret within one hour.

@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
+
 use super::*;
+use crate::{Bounded, admin_tokens, catalog, keys, members, service_accounts, tenants, users};
 
 /// Reads that need a body or must not put their input in the URL.
 const POST_READS: [&str; 4] = ["explainKey", "identifyKey", "suggestScopes", "verifyKey"];
@@ -101,6 +105,34 @@ fn an_operation_is_found_by_its_id() {
         Some(CREATE_KEY.path)
     );
     assert!(Operation::find("pauseKey").is_none());
+}
+
+/// The example in the schema, read as the body it is an example of.
+fn accept_example<T: ToSchema + DeserializeOwned + Bounded>() {
+    let schema = serde_json::to_value(T::schema()).unwrap();
+    let text = schema["example"].to_string();
+    let body: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", T::name()));
+    body.check()
+        .unwrap_or_else(|e| panic!("{}: {}", T::name(), e.public()));
+}
+
+#[test]
+fn examples_are_accepted() {
+    accept_example::<admin_tokens::CreateAdminToken>();
+    accept_example::<catalog::SuggestScopes>();
+    accept_example::<keys::CreateKey>();
+    accept_example::<keys::ExplainKey>();
+    accept_example::<keys::NarrowKeyScopes>();
+    accept_example::<keys::RevokeKey>();
+    accept_example::<keys::RotateKey>();
+    accept_example::<keys::UpdateKey>();
+    accept_example::<members::AddMember>();
+    accept_example::<members::ChangeMemberRole>();
+    accept_example::<members::OffboardMember>();
+    accept_example::<service_accounts::CreateServiceAccount>();
+    accept_example::<tenants::CreateTenant>();
+    accept_example::<tenants::SuspendTenant>();
+    accept_example::<users::CreateUser>();
 }
 
 #[test]
