@@ -1,1 +1,5 @@
+//! Keyward: a SaaS's API behind scoped keys, in one binary.
+
+mod config;
+
 fn main() {}

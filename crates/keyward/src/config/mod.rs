@@ -1,0 +1,24 @@
+//! Settings: read from defaults, a file, the environment and flags, each over the one before.
+
+mod args;
+mod file;
+mod layers;
+mod leaf;
+pub(crate) mod private_file;
+mod problem;
+mod production;
+mod reference;
+pub(crate) mod secrets;
+pub(crate) mod settings;
+mod show;
+mod units;
+
+pub(crate) use args::ConfigArgs;
+pub(crate) use layers::{Loaded, Origin, Surroundings, load, load_in};
+pub(crate) use problem::{ConfigError, Problem, did_you_mean};
+pub(crate) use production::{Facts, listening_problems, production_problems};
+pub(crate) use reference::REFERENCE;
+pub(crate) use secrets::DeploymentSecrets;
+pub(crate) use settings::Settings;
+pub(crate) use show::{Shown, shown};
+pub(crate) use units::{Millis, Size};

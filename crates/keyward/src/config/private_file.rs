@@ -1,0 +1,108 @@
+//! Files that hold secrets: who may read them, how large they may be, how they are made.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::problem::Problem;
+
+/// The largest file with secrets that is read, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Who besides its owner may read a file with secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Nobody.
+    Owner,
+    /// The group, as service managers and container platforms mount them.
+    Group,
+}
+
+impl Readers {
+    const fn forbidden(self) -> u32 {
+        match self {
+            Self::Owner => 0o077,
+            Self::Group => 0o007,
+        }
+    }
+}
+
+/// Whether others than `readers` allows may open the file.
+pub(crate) fn is_open(path: &Path, readers: Readers) -> std::io::Result<bool> {
+    Ok(std::fs::metadata(path)?.mode() & readers.forbidden() != 0)
+}
+
+/// The text of a file with secrets; refused when others may read it. `what` names it in the
+/// refusal.
+pub(crate) fn read(
+    path: &Path,
+    readers: Readers,
+    what: &str,
+) -> Result<Zeroizing<String>, Problem> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| {
+        let text = format!("{what} {shown} cannot be read: {error}");
+        Problem::new(text, "name a file that this user may read")
+    };
+    // the opened file is the one that is checked, whatever happens to the path meanwhile
+    let file = File::open(path).map_err(unreadable)?;
+    let about = file.metadata().map_err(unreadable)?;
+    if about.mode() & readers.forbidden() != 0 {
+        let text = format!("{what} {shown} may be read by other users");
+        return Err(Problem::new(text, format!("chmod 600 {shown}")));
+    }
+    if about.len() > MAX_BYTES {
+        let text = format!("{what} {shown} is larger than 64 KiB");
+        return Err(Problem::new(text, "name the file with the secret alone"));
+    }
+    let capacity = usize::try_from(about.len()).unwrap_or_default() + 1;
+    let mut text = Zeroizing::new(String::with_capacity(capacity));
+    file.take(MAX_BYTES)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    Ok(text)
+}
+
+/// The one secret in a file, without the line end that editors leave.
+pub(crate) fn read_line(path: &Path, what: &str) -> Result<Zeroizing<String>, Problem> {
+    let text = read(path, Readers::Group, what)?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() || secret.contains('\n') {
+        let text = format!("{what} {} must hold one line, the secret", path.display());
+        return Err(Problem::new(text, "write the secret alone into the file"));
+    }
+    Ok(Zeroizing::new(secret.to_owned()))
+}
+
+/// Writes a new file that only its owner may read, whole or not at all. `false` when there is one
+/// already, which stays as it is.
+pub(crate) fn create(path: &Path, text: &str) -> std::io::Result<bool> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    // a link, unlike a rename, never takes the place of a file that is there
+    let linked = written.and_then(|()| std::fs::hard_link(&draft, path));
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Ok(()) => File::open(folder)?.sync_all().map(|()| true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,310 @@
+//! The settings of a deployment: one tree, the same names in file, environment and flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use keyward_core::Environment;
+use serde::{Deserialize, Serialize};
+
+use super::units::{Millis, Size};
+
+/// Everything `keyward.toml` can say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// `production` refuses settings that are unsafe there.
+    pub(crate) environment: DeploymentEnvironment,
+    /// Where the database, the secrets and the backups of a single node live.
+    pub(crate) data_dir: DataDir,
+    /// The directory with `profile.toml`.
+    pub(crate) profile: PathBuf,
+    /// Where state lives.
+    pub(crate) store: StoreSettings,
+    /// The file with peppers and signing secrets; `secrets.toml` in the data directory when absent.
+    pub(crate) secrets_file: Option<PathBuf>,
+    /// The address of an administrator to make while there is none; needs the password file.
+    pub(crate) bootstrap_admin_email: Option<String>,
+    /// A file with the password of that administrator.
+    pub(crate) bootstrap_admin_password_file: Option<PathBuf>,
+    /// Keyward's own API and dashboard.
+    pub(crate) control: ControlSettings,
+    /// Verify, health and metrics, for the operator's own network.
+    pub(crate) internal: InternalSettings,
+    /// The product's public API.
+    pub(crate) gateway: GatewaySettings,
+    /// Where permitted requests go.
+    pub(crate) upstream: Vec<UpstreamSettings>,
+    /// What is written to stderr.
+    pub(crate) log: LogSettings,
+    /// Start and stop.
+    pub(crate) shutdown: ShutdownSettings,
+}
+
+/// What the deployment is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DeploymentEnvironment {
+    /// A developer's machine, or a test.
+    #[default]
+    Development,
+    /// Real customers.
+    Production,
+}
+
+/// A directory with a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DataDir(pub(crate) PathBuf);
+
+impl Default for DataDir {
+    fn default() -> Self {
+        Self(PathBuf::from("keyward-data"))
+    }
+}
+
+/// Where state lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct StoreSettings {
+    /// `sqlite:keyward.db` (in the data directory) or `postgres://…` of the application role.
+    pub(crate) url: String,
+    /// A file that holds `url`, so that a password stays out of the settings.
+    pub(crate) url_file: Option<PathBuf>,
+    /// PostgreSQL: a file with the address of the owner role, for migrations.
+    pub(crate) migrate_url_file: Option<PathBuf>,
+    /// PostgreSQL: connections of this node.
+    pub(crate) connections: usize,
+    /// SQLite: connections that read.
+    pub(crate) readers: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:keyward.db".to_owned(),
+            url_file: None,
+            migrate_url_file: None,
+            connections: 16,
+            readers: 4,
+        }
+    }
+}
+
+/// Keyward's own API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ControlSettings {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// How people reach it, for links; `http://{listen}` when absent.
+    pub(crate) public_url: Option<String>,
+    /// Whether a proxy in front ends TLS.
+    pub(crate) behind_proxy: bool,
+    /// The largest body accepted.
+    pub(crate) max_body: Size,
+}
+
+impl Default for ControlSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            public_url: None,
+            behind_proxy: false,
+            max_body: Size(64 * 1024),
+        }
+    }
+}
+
+/// Verify, health and metrics.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct InternalSettings {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Addresses that may verify without an admin token.
+    pub(crate) verify_from: Vec<IpNet>,
+}
+
+impl Default for InternalSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8789)),
+            verify_from: Vec::new(),
+        }
+    }
+}
+
+/// The product's public API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct GatewaySettings {
+    /// Where it listens, and what it serves there.
+    pub(crate) listener: Vec<ListenerSettings>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether a proxy in front ends TLS.
+    pub(crate) behind_proxy: bool,
+    /// Threads that serve; 0 means one per core.
+    pub(crate) threads: usize,
+    /// One runtime per thread, or one runtime over all threads.
+    pub(crate) runtime: RuntimeShape,
+    /// The largest header block accepted.
+    pub(crate) max_headers: Size,
+    /// The largest body accepted.
+    pub(crate) max_body: Size,
+    /// Connections open at once.
+    pub(crate) max_connections: usize,
+    /// How long a client may take to send its header block.
+    pub(crate) header_timeout: Millis,
+    /// How long a body may stand still.
+    pub(crate) body_idle_timeout: Millis,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            listener: vec![ListenerSettings::default()],
+            trusted_proxies: Vec::new(),
+            behind_proxy: false,
+            threads: 0,
+            runtime: RuntimeShape::default(),
+            max_headers: Size(16 * 1024),
+            max_body: Size(64 * 1024 * 1024),
+            max_connections: 10_000,
+            header_timeout: Millis(10_000),
+            body_idle_timeout: Millis(30_000),
+        }
+    }
+}
+
+/// How the gateway's threads share the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RuntimeShape {
+    /// One runtime per thread, connections spread by the kernel.
+    #[default]
+    PerThread,
+    /// One runtime over all threads.
+    Shared,
+}
+
+/// A gateway address and the environments served there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ListenerSettings {
+    /// The address.
+    pub(crate) listen: SocketAddr,
+    /// The environments whose keys are accepted there.
+    pub(crate) environments: Vec<Environment>,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8788)),
+            environments: vec![Environment::Live, Environment::Test],
+        }
+    }
+}
+
+/// Where permitted requests of some environments go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct UpstreamSettings {
+    /// The environments whose keys go there.
+    pub(crate) environments: Vec<Environment>,
+    /// `http://host:port`; the path of a request is forwarded as it is.
+    pub(crate) url: String,
+    /// The audience of assertions; the host of `url` when absent.
+    pub(crate) audience: Option<String>,
+    /// How assertions are signed.
+    #[serde(default)]
+    pub(crate) assertion: AssertionAlgorithm,
+    /// A file with the secret shared with this upstream (HS256), at least 32 bytes.
+    pub(crate) assertion_secret_file: Option<PathBuf>,
+    /// How long connecting may take.
+    #[serde(default = "default_connect_timeout")]
+    pub(crate) connect_timeout: Millis,
+    /// How long the first byte of an answer may take.
+    #[serde(default = "default_first_byte_timeout")]
+    pub(crate) first_byte_timeout: Millis,
+    /// Connections open at once, per thread.
+    #[serde(default = "default_upstream_connections")]
+    pub(crate) max_connections: usize,
+}
+
+const fn default_connect_timeout() -> Millis {
+    Millis(3_000)
+}
+const fn default_first_byte_timeout() -> Millis {
+    Millis(30_000)
+}
+const fn default_upstream_connections() -> usize {
+    256
+}
+
+/// How assertions are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AssertionAlgorithm {
+    /// A secret shared with the upstream.
+    #[default]
+    Hs256,
+    /// A key pair whose public half is served as a JWKS.
+    EdDsa,
+}
+
+/// What is written to stderr.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct LogSettings {
+    /// Text on a terminal, JSON elsewhere, unless one is named.
+    pub(crate) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`; also per module, as in `info,keyward=debug`.
+    pub(crate) level: String,
+    /// Whether every request of the gateway is logged.
+    pub(crate) requests: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::default(),
+            level: "info".to_owned(),
+            requests: true,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// How a stop goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ShutdownSettings {
+    /// How long `/readyz` says no before listeners close.
+    pub(crate) drain_delay: Millis,
+    /// How long requests in flight may take to end.
+    pub(crate) timeout: Millis,
+}
+
+impl Default for ShutdownSettings {
+    fn default() -> Self {
+        Self {
+            drain_delay: Millis(5_000),
+            timeout: Millis(30_000),
+        }
+    }
+}
