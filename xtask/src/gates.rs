@@ -68,15 +68,7 @@ pub(crate) fn deny(root: &Path) -> Result<()> {
     if !installed(root, "deny") {
         return Ok(());
     }
-    let arguments = [
-        "deny",
-        "--offline",
-        "--locked",
-        "check",
-        "bans",
-        "licenses",
-        "sources",
-    ];
+    let arguments = ["deny", "--locked", "check", "bans", "licenses", "sources"];
     run(
         cargo(root, &arguments),
         "see deny.toml for what is accepted and why",
