@@ -1,0 +1,67 @@
+//! Public operations of the product that Keyward answers itself.
+
+use bytes::Bytes;
+use http::{Response, header};
+use keyward_api::audit::ListAuditEventsQuery;
+use keyward_core::Result;
+use keyward_gateway::{BuiltinCall, Builtins};
+use keyward_store::Store;
+use serde_json::Value;
+
+use crate::control;
+
+/// What the members begin with that only the sandbox reads.
+const HIDDEN_MEMBERS: &str = "x-sandbox";
+
+/// The built-in operations of a node.
+pub(crate) fn builtins(store: Store, document: &Value) -> Builtins {
+    let document = Bytes::from(public(document.clone()).to_string());
+    Builtins::default()
+        .with(
+            "openapi.get",
+            Box::new(move |_| {
+                let document = document.clone();
+                Box::pin(async move { Ok(json(document)) })
+            }),
+        )
+        .with(
+            "audit.events.list",
+            Box::new(move |call| Box::pin(audit_events(store.clone(), call))),
+        )
+}
+
+/// The tenant's own audit trail, as the control plane lists it.
+async fn audit_events(store: Store, call: BuiltinCall) -> Result<Response<Bytes>> {
+    let query: ListAuditEventsQuery = control::read_query(&call.query)?;
+    let tx = store.read(call.caller.tenant).await?;
+    let page = control::audit_page(tx, &query).await?;
+    let body = serde_json::to_vec(&page)
+        .map_err(|e| keyward_core::Error::internal(format!("a page was not written: {e}")))?;
+    Ok(json(Bytes::from(body)))
+}
+
+fn json(body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    let kind = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The document without the members that only the sandbox reads.
+fn public(mut document: Value) -> Value {
+    match &mut document {
+        Value::Object(members) => {
+            members.retain(|name, _| !name.starts_with(HIDDEN_MEMBERS));
+            for value in members.values_mut() {
+                *value = public(value.take());
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = public(item.take());
+            }
+        }
+        _ => {}
+    }
+    document
+}

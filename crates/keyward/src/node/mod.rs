@@ -1,0 +1,170 @@
+//! One process: the planes it runs, wired to one store.
+
+mod authority;
+mod builtins;
+mod clock;
+mod internal;
+mod jobs;
+mod listener;
+mod planes;
+mod seed;
+mod store;
+
+pub(crate) mod dev;
+pub(crate) mod serve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use keyward_core::Clock;
+use keyward_core::key::Keyring;
+use keyward_gateway::{AdminTokens, DataPlane, GatewayServer, InternalServer, KeySet};
+use keyward_store::Store;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{DeploymentSecrets, Settings};
+use crate::control::{self, ControlState};
+use crate::product::Product;
+use authority::Authority;
+use internal::InternalState;
+use jobs::Jobs;
+use listener::Listening;
+
+pub use clock::SystemClock;
+pub(crate) use store::open_store;
+
+/// What a node is started with.
+pub(crate) struct NodeParts {
+    pub(crate) settings: Settings,
+    pub(crate) product: Arc<Product>,
+    pub(crate) secrets: DeploymentSecrets,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) shared: Shared,
+    gateways: Vec<GatewayServer>,
+    internal: InternalServer,
+    control: Listening,
+    draining: Arc<AtomicBool>,
+    jobs: (watch::Sender<bool>, JoinHandle<()>),
+}
+
+/// What the planes of a node share.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) product: Arc<Product>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) plane: Arc<DataPlane>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) gateways: Vec<SocketAddr>,
+    pub(crate) control: SocketAddr,
+    pub(crate) internal: SocketAddr,
+}
+
+impl Node {
+    /// Loads what the node decides from and starts its listeners.
+    pub(crate) async fn start(parts: NodeParts) -> anyhow::Result<Self> {
+        let NodeParts { settings, product, secrets, store, clock } = parts;
+        let keyring = Arc::new(secrets.keyring(product.profile.token_format())?);
+        let keys = Arc::new(KeySet::new(Arc::clone(&product.catalog), Arc::clone(&keyring)));
+        let admin_tokens = Arc::new(AdminTokens::new(Arc::clone(&keyring)));
+        let (config, jwks) =
+            planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;
+        let plane = Arc::new(DataPlane::new(config)?);
+        Authority::start(store.clone(), Arc::clone(&plane))
+            .await
+            .context("the keys could not be loaded from the store")?;
+        let shared = Shared { store, product, keyring, plane, clock, settings };
+        shared.listen(jwks).await
+    }
+
+    /// Where it listens.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            gateways: self.gateways.iter().map(GatewayServer::local_addr).collect(),
+            control: self.control.address(),
+            internal: self.internal.local_addr(),
+        }
+    }
+
+    /// Says on `/readyz` that the node is about to stop.
+    pub(crate) fn announce_stop(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops accepting, lets requests in flight end, and writes what is still in memory.
+    pub(crate) async fn stop(self) {
+        let within = self.shared.settings.shutdown.timeout.duration();
+        for gateway in self.gateways {
+            gateway.drain(within).await;
+        }
+        self.control.drain(within).await;
+        self.internal.drain(within).await;
+        let (stop, task) = self.jobs;
+        let _ = stop.send(true);
+        if tokio::time::timeout(within, task).await.is_err() {
+            tracing::warn!("the last use of keys was not written before the end");
+        }
+    }
+}
+
+impl Shared {
+    async fn listen(self, jwks: serde_json::Value) -> anyhow::Result<Node> {
+        let mut gateways = Vec::new();
+        for listener in &self.settings.gateway.listener {
+            let options = planes::gateway_options(&self.settings.gateway, listener);
+            let server = GatewayServer::bind(listener.listen, Arc::clone(&self.plane), options)
+                .await
+                .with_context(|| format!("cannot listen on {}", listener.listen))?;
+            gateways.push(server);
+        }
+        let control = self.control().await?;
+        let draining = Arc::new(AtomicBool::new(false));
+        let internal = self.internal(jwks, Arc::clone(&draining)).await?;
+        let (stop, stopped) = watch::channel(false);
+        let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), stopped);
+        Ok(Node { shared: self, gateways, internal, control, draining, jobs: (stop, task) })
+    }
+
+    async fn control(&self) -> anyhow::Result<Listening> {
+        let state = ControlState {
+            store: self.store.clone(),
+            product: Arc::clone(&self.product),
+            keyring: Arc::clone(&self.keyring),
+            admin_tokens: Arc::clone(self.plane.admin_tokens()),
+            clock: Arc::clone(&self.clock),
+            max_body: self.settings.control.max_body.bytes(),
+        };
+        let address = self.settings.control.listen;
+        let listener = listener::bind(address).await?;
+        Ok(Listening::start(listener, control::router(Arc::new(state))?)?)
+    }
+
+    async fn internal(
+        &self,
+        jwks: serde_json::Value,
+        draining: Arc<AtomicBool>,
+    ) -> anyhow::Result<InternalServer> {
+        let mut registry = Registry::with_prefix("keyward");
+        self.plane.metrics().register(&mut registry);
+        let store = self.store.clone();
+        let router = internal::router(InternalState { store, draining, registry, jwks });
+        let address = self.settings.internal.listen;
+        InternalServer::bind(address, Arc::clone(&self.plane), planes::fallback(router))
+            .await
+            .with_context(|| format!("cannot listen on {address}"))
+    }
+}

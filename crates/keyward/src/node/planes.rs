@@ -1,0 +1,130 @@
+//! The data plane's configuration, made from the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use keyward_api::error::DEFAULT_DOCS_BASE;
+use keyward_core::Clock;
+use keyward_core::assertion::SigningKey;
+use keyward_core::environment::EnvironmentSet;
+use keyward_gateway::{
+    AdminTokens, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions, KeySet,
+    ListenerEnvironments, PlanePolicy, ProductConfig, RuntimeShape, TrustedProxies, UpstreamConfig,
+};
+use keyward_store::Store;
+use serde_json::Value;
+
+use super::builtins::builtins;
+use crate::config::settings::{
+    AssertionAlgorithm, GatewaySettings, ListenerSettings, RuntimeShape as Shape, UpstreamSettings,
+};
+use crate::config::{DeploymentSecrets, Settings, private_file};
+use crate::product::Product;
+
+/// The data plane of a node and the public keys of its assertions.
+pub(super) fn data_plane(
+    settings: &Settings,
+    secrets: &DeploymentSecrets,
+    product: &Arc<Product>,
+    store: &Store,
+    keys: Arc<KeySet>,
+    admin_tokens: Arc<AdminTokens>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(DataPlaneConfig, Value)> {
+    let mut upstreams = Vec::new();
+    let mut jwks = Vec::new();
+    for upstream in &settings.upstream {
+        let key = assertion_key(upstream, secrets)?;
+        if let Some(jwk) = key.jwk().filter(|jwk| !jwks.contains(jwk)) {
+            jwks.push(jwk);
+        }
+        upstreams.push(upstream_config(upstream, key, &settings.gateway)?);
+    }
+    let profile = &product.profile;
+    let config = DataPlaneConfig {
+        clock: Arc::clone(clock),
+        keys,
+        admin_tokens,
+        product: ProductConfig {
+            catalog: Arc::clone(&product.catalog),
+            carriers: profile.keys.carriers.clone(),
+            tenant_header: profile.tenant.header.clone(),
+            builtins: builtins(store.clone(), &product.document),
+            docs_base: DEFAULT_DOCS_BASE.to_owned(),
+        },
+        upstreams,
+        policy: PlanePolicy {
+            trusted_proxies: TrustedProxies::new(settings.gateway.trusted_proxies.clone()),
+            verify_callers: TrustedProxies::new(settings.internal.verify_from.clone()),
+            request_log: settings.log.requests,
+        },
+    };
+    Ok((config, Value::Array(jwks)))
+}
+
+/// How one gateway listener is set up.
+pub(super) fn gateway_options(
+    settings: &GatewaySettings,
+    listener: &ListenerSettings,
+) -> GatewayOptions {
+    let environments = EnvironmentSet::from_iter(listener.environments.iter().copied());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if settings.threads == 0 { cores } else { settings.threads };
+    GatewayOptions {
+        environments: ListenerEnvironments::all_hosts(environments),
+        behind_tls: settings.behind_proxy,
+        limits: ConnectionLimits {
+            max_connections: settings.max_connections,
+            max_header_bytes: settings.max_headers.bytes(),
+            header_timeout: settings.header_timeout.duration(),
+            max_body_bytes: settings.max_body.bytes() as u64,
+            ..ConnectionLimits::default()
+        },
+        runtime: match settings.runtime {
+            Shape::PerThread => RuntimeShape::PerCore(threads),
+            Shape::Shared => RuntimeShape::Shared,
+        },
+    }
+}
+
+/// The axum routes of the internal listener as the data plane calls them.
+pub(super) fn fallback(router: Router) -> Fallback {
+    Fallback::new(router)
+}
+
+fn upstream_config(
+    upstream: &UpstreamSettings,
+    key: SigningKey,
+    gateway: &GatewaySettings,
+) -> anyhow::Result<UpstreamConfig> {
+    let url: http::Uri =
+        upstream.url.parse().with_context(|| format!("{:?} is not a URL", upstream.url))?;
+    let audience = upstream.audience.clone().or_else(|| url.host().map(str::to_owned));
+    let environments = EnvironmentSet::from_iter(upstream.environments.iter().copied());
+    let audience = audience.with_context(|| format!("{:?} names no host", upstream.url))?;
+    Ok(UpstreamConfig {
+        connect_timeout: upstream.connect_timeout.duration(),
+        first_byte_timeout: upstream.first_byte_timeout.duration(),
+        body_idle_timeout: gateway.body_idle_timeout.duration(),
+        pool_idle_timeout: Duration::from_secs(55),
+        ..UpstreamConfig::new(environments, upstream.url.as_str(), audience, Arc::new(key))
+    })
+}
+
+fn assertion_key(
+    upstream: &UpstreamSettings,
+    secrets: &DeploymentSecrets,
+) -> anyhow::Result<SigningKey> {
+    let key = match (upstream.assertion, &upstream.assertion_secret_file) {
+        (AssertionAlgorithm::EdDsa, _) => secrets.public_assertion_key(),
+        (AssertionAlgorithm::Hs256, None) => secrets.shared_assertion_key(),
+        (AssertionAlgorithm::Hs256, Some(path)) => {
+            let what = "the assertion secret";
+            let text = private_file::read(path, private_file::Readers::Owner, what)?;
+            SigningKey::hs256(text.trim().as_bytes())
+        }
+    };
+    key.with_context(|| format!("the assertion key for {} is too short", upstream.url))
+}

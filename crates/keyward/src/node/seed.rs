@@ -1,0 +1,212 @@
+//! The demo tenants of a profile, made through the same writes as any other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyward_api::scope::ManagementScope;
+use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
+use keyward_core::authority::Invalidation;
+use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
+use keyward_core::ip::IpAllowlist;
+use keyward_core::key::{ApiKey, KeyHint, KeySecret, Keyring, SecretKind};
+use keyward_core::profile::{DemoMember, DemoTenant, MemberKind};
+use keyward_core::time::DAY_MS;
+use keyward_core::{Clock, Environment};
+use keyward_store::{AdminToken, Author, Chain, Change, Store, Tenant, User, UserKind};
+use serde_json::json;
+
+use crate::product::Product;
+
+/// Days a demo credential lives.
+const DEMO_DAYS: i64 = 30;
+
+/// A demo tenant with a key for each environment.
+pub(crate) struct SeededTenant {
+    /// Its id.
+    pub(crate) id: TenantId,
+    /// Its short name.
+    pub(crate) slug: String,
+    /// A key with every scope of the product, by environment.
+    pub(crate) keys: BTreeMap<Environment, KeySecret>,
+}
+
+/// Makes demo tenants and their credentials.
+pub(crate) struct Seeder {
+    pub(crate) store: Store,
+    pub(crate) product: Arc<Product>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Seeder {
+    /// Makes the demo tenants that are not there yet, and new keys for all of them.
+    pub(crate) async fn tenants(&self) -> keyward_core::Result<Vec<SeededTenant>> {
+        let mut seeded = Vec::new();
+        for demo in &self.product.profile.demo.tenants {
+            let (id, owner) = self.tenant(demo).await?;
+            let mut keys = BTreeMap::new();
+            for environment in self.product.profile.keys.environments.keys() {
+                keys.insert(*environment, self.key(id, owner, *environment).await?);
+            }
+            seeded.push(SeededTenant { id, slug: demo.slug.clone(), keys });
+        }
+        Ok(seeded)
+    }
+
+    /// Makes an admin token of the operator with every scope.
+    pub(crate) async fn admin_token(&self, name: &str) -> keyward_core::Result<KeySecret> {
+        let minted = self.keyring.mint(SecretKind::Admin, &*self.clock);
+        let mut tx =
+            self.store.write_system("make a demo token", Chain::Operator, author()).await?;
+        let token = AdminToken {
+            id: AdminTokenId::from_bits(minted.id_bits),
+            name: name.to_owned(),
+            hint: hint(minted.hint)?,
+            tenant: None,
+            role: None,
+            scopes: ManagementScope::ALL.iter().map(|s| s.as_str().to_owned()).collect(),
+            created_by: author().actor.name,
+            created_at: tx.at(),
+            expires_at: Some(tx.at().plus_ms(DEMO_DAYS * DAY_MS)),
+            revoked_at: None,
+        };
+        tx.insert_admin_token(&token, &minted.hash, minted.pepper_version).await?;
+        let entry = entry("admin_token.created", "admin_token", &token.id.to_string());
+        let touched = [Invalidation::AdminToken(token.id)];
+        tx.finish(Change::new((), entry).invalidating(touched)).await?;
+        Ok(minted.secret)
+    }
+
+    /// The tenant and its first member, who owns the demo keys.
+    async fn tenant(&self, demo: &DemoTenant) -> keyward_core::Result<(TenantId, UserId)> {
+        let mut tx = self.store.read_system("look for a demo tenant").await?;
+        if let Some(known) = tx.find_tenant_by_slug(&demo.slug).await? {
+            drop(tx);
+            let now = self.clock.now();
+            let members = self.store.read(known.id).await?.members(None, None, 1, now).await?;
+            if let Some(first) = members.first() {
+                return Ok((known.id, first.user));
+            }
+            let text = format!("the demo tenant {} has no member", demo.slug);
+            return Err(keyward_core::Error::conflict(text));
+        }
+        drop(tx);
+        let id = TenantId::generate(&*self.clock);
+        let mut tx =
+            self.store.write_system("make a demo tenant", Chain::Tenant(id), author()).await?;
+        let tenant = Tenant {
+            id,
+            slug: demo.slug.clone(),
+            name: demo.name.clone(),
+            created_at: tx.at(),
+            suspended_at: None,
+            suspend_reason: None,
+        };
+        tx.insert_tenant(&tenant).await?;
+        let entry = entry("tenant.created", "tenant", &id.to_string());
+        tx.finish(Change::new((), entry).invalidating([Invalidation::Tenant(id)])).await?;
+        let mut owner = None;
+        for member in &demo.members {
+            let user = self.member(id, member).await?;
+            owner.get_or_insert(user);
+        }
+        let text = format!("profile: demo tenant {} has no members", demo.slug);
+        let owner = owner.ok_or_else(|| keyward_core::Error::validation("demo.tenants", text))?;
+        Ok((id, owner))
+    }
+
+    async fn member(&self, tenant: TenantId, demo: &DemoMember) -> keyward_core::Result<UserId> {
+        let chain = Chain::Tenant(tenant);
+        let mut tx = self.store.write_system("add a demo member", chain, author()).await?;
+        let known = match &demo.email {
+            Some(email) => tx.find_user_by_email(email).await?,
+            None => None,
+        };
+        let user = match known {
+            Some(user) => user.id,
+            None => {
+                let kind = match demo.kind {
+                    MemberKind::Person => UserKind::Person,
+                    MemberKind::Service => UserKind::Service,
+                };
+                let user = User {
+                    id: UserId::generate(&*self.clock),
+                    kind,
+                    email: demo.email.clone(),
+                    name: demo.name.clone(),
+                    administrator: false,
+                    created_at: tx.at(),
+                };
+                tx.insert_user(&user, None).await?;
+                user.id
+            }
+        };
+        let at = tx.at();
+        tx.insert_member(tenant, user, &demo.role, at).await?;
+        let entry = entry("member.added", "member", &user.to_string());
+        tx.finish(Change::new((), entry).invalidating([Invalidation::Member(tenant, user)]))
+            .await?;
+        Ok(user)
+    }
+
+    async fn key(
+        &self,
+        tenant: TenantId,
+        owner: UserId,
+        environment: Environment,
+    ) -> keyward_core::Result<KeySecret> {
+        let minted = self.keyring.mint(SecretKind::Api(environment), &*self.clock);
+        let id = KeyId::from_bits(minted.id_bits);
+        let mut tx = self.store.write(tenant, author()).await?;
+        let now = tx.at();
+        let scopes = self.product.catalog.scopes().iter().map(|s| s.name.to_string()).collect();
+        let key = ApiKey {
+            tenant,
+            id,
+            environment,
+            name: format!("demo-{environment}"),
+            description: "Made by keyward dev".to_owned(),
+            hint: hint(minted.hint)?,
+            scopes,
+            owner,
+            created_by: author().actor.name,
+            created_at: now,
+            expires_at: Some(now.plus_ms(DEMO_DAYS * DAY_MS)),
+            revoked_at: None,
+            revoke_reason: None,
+            ip_allowlist: IpAllowlist::default(),
+            rate_limit: None,
+            lineage: id,
+            rotated_from: None,
+            replaced_by: None,
+            deleted_at: None,
+            last_used_at: None,
+            last_used_ip: None,
+            last_used_agent: None,
+        };
+        tx.insert_key(&key, &minted.hash, minted.pepper_version).await?;
+        let entry = entry("api_key.created", "api_key", &id.to_string());
+        tx.finish(Change::new((), entry).invalidating([Invalidation::Key(tenant, id)])).await?;
+        Ok(minted.secret)
+    }
+}
+
+fn author() -> Author {
+    let name = "keyward dev".to_owned();
+    let actor = Actor { kind: ActorKind::System, id: "-".to_owned(), name, role: None };
+    Author { actor, origin: Origin::default() }
+}
+
+fn entry(action: &'static str, target_kind: &'static str, target_id: &str) -> AuditEntry {
+    AuditEntry {
+        action,
+        target_kind,
+        target_id: target_id.to_owned(),
+        outcome: AuditOutcome::Succeeded,
+        details: json!({ "seeded": true }),
+    }
+}
+
+fn hint(bytes: [u8; 4]) -> keyward_core::Result<KeyHint> {
+    KeyHint::new(bytes).ok_or_else(|| keyward_core::Error::internal("a hint with signs"))
+}

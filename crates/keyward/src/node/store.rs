@@ -1,0 +1,64 @@
+//! Opening the store of a deployment.
+
+use std::sync::Arc;
+
+use keyward_core::Clock;
+use keyward_store::{Store, StoreConfig, StoreError, StoreLimits, migrations};
+use zeroize::Zeroizing;
+
+use crate::config::private_file::{self, Readers};
+use crate::config::{DeploymentSecrets, Settings};
+
+/// Opens the store, migrates it and takes it for this process.
+pub(crate) async fn open_store(
+    settings: &Settings,
+    secrets: &DeploymentSecrets,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Store> {
+    let config = store_config(settings, secrets, &*clock)?;
+    Ok(Store::open(&config, clock).await?)
+}
+
+fn store_config(
+    settings: &Settings,
+    secrets: &DeploymentSecrets,
+    clock: &dyn Clock,
+) -> anyhow::Result<StoreConfig> {
+    let store = &settings.store;
+    let url = match &store.url_file {
+        Some(path) => trimmed(private_file::read(path, Readers::Owner, "the store's address")?),
+        None => Zeroizing::new(store.url.clone()),
+    };
+    let migrate_url = match &store.migrate_url_file {
+        Some(path) => {
+            let text = private_file::read(path, Readers::Owner, "the store's owner address")?;
+            Some(trimmed(text))
+        }
+        None => None,
+    };
+    Ok(StoreConfig {
+        url,
+        migrate_url,
+        data_dir: settings.data_dir.0.clone(),
+        context_key: secrets.context_key(),
+        migrations: migrations(),
+        now: clock.now(),
+        limits: StoreLimits {
+            readers: store.readers,
+            connections: store.connections,
+            ..StoreLimits::default()
+        },
+    })
+}
+
+fn trimmed(text: Zeroizing<String>) -> Zeroizing<String> {
+    Zeroizing::new(text.trim().to_owned())
+}
+
+/// Whether an error means that the settings or the schema must change before a restart helps.
+pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<StoreError>(),
+        Some(StoreError::Refused(_) | StoreError::NewerSchema { .. })
+    )
+}
