@@ -11,6 +11,9 @@ use crate::catalog::{AreaSet, Catalog};
 use crate::error::{Error, Result};
 use crate::scope::ScopeSet;
 
+// the most parameters in one path; the matcher panics at a few more
+const MAX_PARAMETERS: usize = 16;
+
 pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()> {
     let version = document
         .get("openapi")
@@ -24,8 +27,7 @@ pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()>
         .and_then(Value::as_object)
         .ok_or_else(|| refuse("paths", "the document has no paths"))?;
     for (template, item) in paths.iter().filter(|(name, _)| !name.starts_with("x-")) {
-        if !template.starts_with('/') || template.contains("{*") {
-            let text = "a path begins with '/', and a parameter's name not with '*'";
+        if let Err(text) = check_template(template) {
             return Err(refuse(template, text));
         }
         let item = item
@@ -45,6 +47,33 @@ pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()>
             "paths",
             "no operation has a security requirement that a key meets, so none is public",
         ));
+    }
+    Ok(())
+}
+
+/// Whether the matcher reads a template as OpenAPI means it: one plain parameter in a segment.
+fn check_template(template: &str) -> Result<(), &'static str> {
+    let segments = template.strip_prefix('/').ok_or("a path begins with '/'")?;
+    let mut parameters = 0;
+    for segment in segments.split('/') {
+        let Some((_, rest)) = segment.split_once('{') else {
+            if segment.contains('}') {
+                return Err("a '}' closes nothing");
+            }
+            continue;
+        };
+        let (name, after) = rest.split_once('}').ok_or("a '{' is not closed")?;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Err("a parameter's name has letters, digits, '_', '-' and '.' only");
+        }
+        if after.contains(['{', '}']) {
+            return Err("a segment has one parameter at most");
+        }
+        parameters += 1;
+    }
+    if parameters > MAX_PARAMETERS {
+        return Err("a path has 16 parameters at most");
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::error::ErrorCode;
+
+mod properties;
 
 fn profile_from(value: Value) -> Profile {
     serde_json::from_value(value).unwrap()
@@ -588,14 +589,32 @@ mod openapi {
             &document(&json!({"/a": {"get": anonymous_op}})),
             "operationId is missing",
         );
-        for template in ["a", "", "/{*rest}", "/a/{*rest}", "/{a}{b}", "/{", "/{}"] {
-            let paths = json!({template: {"get": reports_read()}});
-            assert!(build(&paths).is_err(), "{template}");
-        }
         says(
             &document(&json!({"/{a}": {"get": reports_read()}, "/{b}": {"get": reports_read()}})),
             "path /{b}",
         );
+    }
+
+    #[test]
+    fn templates_the_matcher_would_read_otherwise_are_refused() {
+        let build = |template: &str| build(&json!({template: {"get": reports_read()}}));
+        for wrong in "a /{*rest} /a/{*r} /{a}{b} /{ /} /{} /{a/b} /{{a}} /a}/{b /{é}"
+            .split(' ')
+            .chain([""])
+        {
+            let found = refusal(build(wrong));
+            assert!(
+                found.starts_with(&format!("OpenAPI document: {wrong}: ")),
+                "{found}"
+            );
+        }
+        for right in ["/", "/a/", "/{a}/{b-c}", "/v{n}.json", "/{id}:export"] {
+            assert!(build(right).is_ok(), "{right}");
+        }
+        let many = |count| (0..count).fold(String::new(), |path, n| format!("{path}/{{p{n}}}"));
+        assert!(build(&many(16)).is_ok());
+        assert!(refusal(build(&many(17))).contains("16 parameters"));
+        assert!(refusal(build(&many(1_000))).contains("16 parameters"));
     }
 
     #[test]
@@ -694,86 +713,5 @@ mod routes {
         }
         let safe: Vec<_> = Method::ALL.into_iter().filter(|m| m.is_safe()).collect();
         assert_eq!(safe, [Method::Get, Method::Head, Method::Options]);
-    }
-}
-
-mod properties {
-    use super::*;
-
-    /// Any JSON, with the words of a document more often than chance would have them.
-    fn any_json() -> impl Strategy<Value = Value> {
-        let word = prop_oneof![
-            proptest::sample::select(
-                &[
-                    "get",
-                    "post",
-                    "security",
-                    "operationId",
-                    "key",
-                    "session",
-                    "reports:read",
-                    "/a",
-                    "/a/{b}",
-                    "/{c",
-                    "x-keyward-area",
-                    "3.1.0",
-                    "components",
-                    "paths",
-                    "openapi",
-                ][..]
-            )
-            .prop_map(str::to_owned),
-            ".{0,12}",
-        ];
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            word.clone().prop_map(Value::from),
-        ];
-        leaf.prop_recursive(6, 48, 6, move |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::vec((word.clone(), inner), 0..5)
-                    .prop_map(|members| Value::Object(members.into_iter().collect())),
-            ]
-        })
-    }
-
-    fn outcome_is_a_catalogue_or_a_text(doc: &Value) {
-        match Catalog::new(&profile_from(product()), doc) {
-            Ok(catalog) => assert!(catalog.routes().iter().all(|r| !r.alternatives.is_empty())),
-            Err(error) => assert!(!error.public().is_empty()),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_document_is_a_catalogue_or_a_text(
-            doc in any_json(), paths in any_json(), item in any_json(), security in any_json(),
-        ) {
-            outcome_is_a_catalogue_or_a_text(&doc);
-            outcome_is_a_catalogue_or_a_text(&document(&paths));
-            outcome_is_a_catalogue_or_a_text(&document(&json!({"/a": item})));
-            outcome_is_a_catalogue_or_a_text(&document(&json!({"/a": {"get": item}})));
-            let _ = with_security(&security);
-        }
-
-        #[test]
-        fn any_template_is_a_route_or_a_text(template in "/?[a-z{}*/:.%é]{0,24}", path in ".{0,24}") {
-            let paths = json!({template: {"get": operation(&json!([{"key": []}]))}});
-            if let Ok(catalog) = Catalog::new(&profile_from(product()), &document(&paths)) {
-                let _ = catalog.route("GET", &path);
-            }
-        }
-
-        #[test]
-        fn any_request_for_scopes_is_answered(texts in proptest::collection::vec(".{0,70}", 0..5)) {
-            let catalog = catalog_of(product());
-            let granted = catalog.scopes_for_new_key(&texts, catalog.role("admin").unwrap());
-            if let Ok(names) = granted {
-                prop_assert_eq!(catalog.scope_set(&names).len() as usize, names.len());
-            }
-        }
     }
 }
