@@ -236,6 +236,40 @@ pub fn decide<'a>(
     request: &RequestFacts,
     now: Timestamp,
 ) -> Result<Permit<'a>, Denial> {
+    let key = admit(credential, request, now)?;
+    let route = match route {
+        RouteMatch::Route(route) => route,
+        RouteMatch::OtherMethods(_) => {
+            return deny(
+                Step::Route,
+                ErrorCode::MethodNotAllowed,
+                Reason::MethodNotPublic,
+            );
+        }
+        RouteMatch::None => return deny(Step::Route, ErrorCode::Forbidden, Reason::Plain),
+    };
+    let alternative = authorize(key, &route.alternatives)?;
+    Ok(Permit { route, alternative })
+}
+
+/// The same checks for a caller that names no route: those of the key, then that it has all of
+/// these scopes and its owner's role their areas. It grants nothing that can be forwarded.
+pub fn decide_scopes(
+    credential: &Credential<'_>,
+    needed: Alternative,
+    request: &RequestFacts,
+    now: Timestamp,
+) -> Result<(), Denial> {
+    let key = admit(credential, request, now)?;
+    authorize(key, &[needed]).map(|_| ())
+}
+
+/// The checks of the key, from its shape to its tenant.
+fn admit<'k>(
+    credential: &'k Credential<'_>,
+    request: &RequestFacts,
+    now: Timestamp,
+) -> Result<&'k KeyFacts<'k>, Denial> {
     let key = admit_credential(credential)?;
     check_state(key, now)?;
     if !request.environments.contains(key.environment) {
@@ -259,34 +293,21 @@ pub fn decide<'a>(
         );
     }
     check_tenant(request.tenant)?;
-    let route = match route {
-        RouteMatch::Route(route) => route,
-        RouteMatch::OtherMethods(_) => {
-            return deny(
-                Step::Route,
-                ErrorCode::MethodNotAllowed,
-                Reason::MethodNotPublic,
-            );
-        }
-        RouteMatch::None => return deny(Step::Route, ErrorCode::Forbidden, Reason::Plain),
-    };
+    Ok(key)
+}
+
+/// The first alternative within both the role's areas and the key's scopes.
+fn authorize(key: &KeyFacts<'_>, alternatives: &[Alternative]) -> Result<Alternative, Denial> {
     let Some(ceiling) = key.ceiling else {
         return deny(Step::Role, ErrorCode::RbacDenied, Reason::OwnerLeft);
     };
     let within = |alternative: &&Alternative| ceiling.contains_all(alternative.areas);
-    if !route
-        .alternatives
-        .iter()
-        .any(|alternative| within(&alternative))
-    {
+    if !alternatives.iter().any(|alternative| within(&alternative)) {
         return deny(Step::Role, ErrorCode::RbacDenied, Reason::Plain);
     }
-    let mut within_ceiling = route.alternatives.iter().filter(within);
+    let mut within_ceiling = alternatives.iter().filter(within);
     match within_ceiling.find(|alternative| key.scopes.contains_all(alternative.scopes)) {
-        Some(alternative) => Ok(Permit {
-            route,
-            alternative: *alternative,
-        }),
+        Some(alternative) => Ok(*alternative),
         None => deny(Step::Scope, ErrorCode::Forbidden, Reason::Plain),
     }
 }

@@ -1,1 +1,42 @@
-//! The data plane of Keyward: pipeline, proxy and verify.
+//! The data plane of Keyward: the gateway in front of a product's API, and verify.
+//!
+//! A [`DataPlane`] holds what decisions are made with; [`GatewayServer`] and [`InternalServer`]
+//! listen for it. Every request passes the stages of `pipeline` in order, and is granted by
+//! [`keyward_core::decision::decide`] or refused. Nothing here waits for the store: the binary
+//! feeds [`KeySet`] and [`AdminTokens`] from the change log, and takes usage out.
+#![deny(missing_docs)]
+
+mod admin_tokens;
+mod answer;
+mod builtin;
+mod carrier;
+mod client_address;
+mod failed_callers;
+mod keyring;
+mod keyset;
+mod metrics;
+mod pipeline;
+mod plane;
+mod proxy;
+mod record;
+mod request_id;
+mod server;
+mod usage;
+mod verify;
+
+pub use admin_tokens::{AdminCaller, AdminDenial, AdminTokens};
+pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUILTIN_BODY_BYTES};
+pub use client_address::Networks;
+pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
+pub use keyring::Keyring;
+pub use keyset::{KeySet, KnownKey, TenantFacts};
+pub use metrics::Metrics;
+pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};
+pub use proxy::body::{BodyError, BoxedBody};
+pub use proxy::{AssertionKey, InvalidUpstream, UpstreamConfig};
+pub use server::{
+    ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer,
+    ListenerEnvironments, RuntimeShape,
+};
+pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, UsageRow};
+pub use verify::{MAX_VERIFY_BODY_BYTES, VERIFY_PATH, VERIFY_SCOPE};

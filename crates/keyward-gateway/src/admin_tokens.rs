@@ -1,0 +1,150 @@
+//! Admin tokens in memory, for verify and for the control plane.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use keyward_core::authority::AdminTokenAuthority;
+use keyward_core::error::{Error, ErrorCode};
+use keyward_core::id::{AdminTokenId, TenantId};
+use keyward_core::key::{KeyState, SecretKind};
+use keyward_core::time::Timestamp;
+
+use crate::keyring::Keyring;
+
+/// Every admin token of the deployment.
+pub struct AdminTokens {
+    keyring: Arc<Keyring>,
+    tokens: RwLock<HashMap<AdminTokenId, Arc<AdminTokenAuthority>>>,
+}
+
+/// Who calls with an admin token.
+#[derive(Clone)]
+pub struct AdminCaller {
+    token: Arc<AdminTokenAuthority>,
+}
+
+/// Why an admin token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminDenial {
+    /// Not a token of ours, or one that nobody has.
+    Invalid,
+    /// A key of the product's API, which opens nothing here.
+    ApiKey,
+    /// Its time has run out.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl AdminCaller {
+    /// The token's id.
+    pub fn id(&self) -> AdminTokenId {
+        self.token.id
+    }
+
+    /// The token's name.
+    pub fn name(&self) -> &str {
+        &self.token.name
+    }
+
+    /// The one tenant it may act in; `None` for the whole deployment.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.token.tenant
+    }
+
+    /// The role it acts with in its tenant; `None` for the whole deployment.
+    pub fn role(&self) -> Option<&str> {
+        self.token.role.as_deref()
+    }
+
+    /// Its scopes of Keyward's own API.
+    pub fn scopes(&self) -> &[String] {
+        &self.token.scopes
+    }
+
+    /// Whether it has this scope of Keyward's own API.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.token.scopes.iter().any(|granted| granted == scope)
+    }
+
+    /// Whether it may see records of this tenant.
+    pub fn may_see(&self, tenant: TenantId) -> bool {
+        self.token.tenant.is_none_or(|own| own == tenant)
+    }
+}
+
+impl From<AdminDenial> for Error {
+    fn from(denial: AdminDenial) -> Self {
+        match denial {
+            AdminDenial::Invalid => Self::new(
+                ErrorCode::InvalidApiKey,
+                "The admin token is invalid; copy it again or make a new one",
+            ),
+            AdminDenial::ApiKey => Self::new(
+                ErrorCode::InvalidApiKey,
+                "This is a key of the product's API; an admin token is needed here",
+            ),
+            AdminDenial::Expired => Self::new(
+                ErrorCode::ExpiredApiKey,
+                "The admin token has expired; make a new one",
+            ),
+            AdminDenial::Revoked => Self::new(
+                ErrorCode::Unauthorized,
+                "The admin token is revoked; make a new one",
+            ),
+        }
+    }
+}
+
+impl AdminTokens {
+    /// An empty set.
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        Self {
+            keyring,
+            tokens: RwLock::default(),
+        }
+    }
+
+    /// Puts a token in place of what was known of it.
+    pub fn replace(&self, token: AdminTokenAuthority) {
+        self.tokens.write().insert(token.id, Arc::new(token));
+    }
+
+    /// Forgets a token.
+    pub fn remove(&self, token: AdminTokenId) {
+        self.tokens.write().remove(&token);
+    }
+
+    /// Puts these tokens in place of all that were known.
+    pub fn load(&self, tokens: impl IntoIterator<Item = AdminTokenAuthority>) {
+        let loaded = tokens.into_iter().map(|token| (token.id, Arc::new(token)));
+        *self.tokens.write() = loaded.collect();
+    }
+
+    /// The caller behind a token.
+    pub fn authenticate(&self, text: &str, now: Timestamp) -> Result<AdminCaller, AdminDenial> {
+        let presented = self.keyring.format().parse(text);
+        let presented = presented.map_err(|_| AdminDenial::Invalid)?;
+        if presented.kind != SecretKind::Admin {
+            return Err(AdminDenial::ApiKey);
+        }
+        let id = AdminTokenId::from_bits(presented.id_bits);
+        let Some(token) = self.tokens.read().get(&id).cloned() else {
+            self.keyring.disprove(&presented);
+            return Err(AdminDenial::Invalid);
+        };
+        if !self
+            .keyring
+            .proves(&presented, &token.hash, token.pepper_version)
+        {
+            return Err(AdminDenial::Invalid);
+        }
+        match KeyState::at(now, token.expires_at, token.revoked_at) {
+            KeyState::Active => Ok(AdminCaller { token }),
+            KeyState::Expired => Err(AdminDenial::Expired),
+            KeyState::Revoked => Err(AdminDenial::Revoked),
+        }
+    }
+}

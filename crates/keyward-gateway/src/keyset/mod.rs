@@ -1,0 +1,228 @@
+//! Every key of the deployment in memory: what a decision needs, found without waiting for anyone.
+//!
+//! Fixed entries live in slabs behind a sharded index; tenants and members are interned once and
+//! named by position. Expired and revoked keys stay, so that their callers are told why.
+
+mod interned;
+mod shard;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
+use keyward_core::catalog::{AreaSet, Catalog};
+use keyward_core::decision::KeyFacts;
+use keyward_core::environment::Environment;
+use keyward_core::id::{KeyId, TenantId, UserId};
+use keyward_core::ip::IpAllowlist;
+use keyward_core::key::{Presented, SecretKind};
+use keyward_core::scope::ScopeSet;
+use keyward_core::time::Timestamp;
+
+use crate::keyring::Keyring;
+use interned::{Members, Tenants};
+use shard::{KeyEntry, KeyLabel, Shard};
+
+pub use interned::TenantFacts;
+
+/// Parts of the index that are locked one at a time.
+const SHARDS: usize = 64;
+
+/// The key set of a node.
+pub struct KeySet {
+    catalog: Arc<Catalog>,
+    keyring: Arc<Keyring>,
+    shards: Box<[RwLock<Shard>]>,
+    tenants: RwLock<Tenants>,
+    members: RwLock<Members>,
+}
+
+/// A key whose secret was right, copied out of the set.
+#[derive(Clone)]
+pub struct KnownKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its tenant.
+    pub tenant: Arc<TenantFacts>,
+    /// Where it is valid.
+    pub environment: Environment,
+    /// Its scopes.
+    pub scopes: ScopeSet,
+    /// When it stops by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Where it may be used from, when that is restricted.
+    pub ip_allowlist: Option<Arc<IpAllowlist>>,
+    /// Whose role is its ceiling.
+    pub owner: UserId,
+    /// The position of the owner's role in the catalogue; `None` when the owner has left.
+    pub role: Option<usize>,
+}
+
+/// The list of a key that may be used from everywhere.
+static EVERYWHERE: std::sync::LazyLock<IpAllowlist> =
+    std::sync::LazyLock::new(IpAllowlist::default);
+
+impl KnownKey {
+    /// What `decide` reads.
+    pub fn facts(&self, catalog: &Catalog) -> KeyFacts<'_> {
+        KeyFacts {
+            environment: self.environment,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            tenant_suspended: self.tenant.suspended,
+            scopes: self.scopes,
+            ceiling: self.ceiling(catalog),
+            ip_allowlist: self.ip_allowlist.as_deref().unwrap_or(&EVERYWHERE),
+        }
+    }
+
+    fn ceiling(&self, catalog: &Catalog) -> Option<AreaSet> {
+        catalog.roles().get(self.role?).map(|role| role.areas)
+    }
+
+    /// The name of the owner's role, `-` when the owner has left.
+    pub fn role_name<'c>(&self, catalog: &'c Catalog) -> &'c str {
+        let role = self.role.and_then(|position| catalog.roles().get(position));
+        role.map_or("-", |role| role.name.as_str())
+    }
+}
+
+impl KeySet {
+    /// An empty set for a product.
+    pub fn new(catalog: Arc<Catalog>, keyring: Arc<Keyring>) -> Self {
+        Self {
+            catalog,
+            keyring,
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            tenants: RwLock::default(),
+            members: RwLock::default(),
+        }
+    }
+
+    /// The keyring behind the set.
+    pub const fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    /// How many keys there are, in every state.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a tenant in place of what was known of it. Keys of a tenant that was never put here
+    /// are refused as if it were suspended.
+    pub fn replace_tenant(&self, tenant: TenantAuthority) {
+        self.tenants.write().replace(tenant);
+    }
+
+    /// Forgets a tenant; its keys are refused from now on.
+    pub fn remove_tenant(&self, tenant: TenantId) {
+        self.tenants.write().remove(tenant);
+    }
+
+    /// Puts a member's role in place of the one before.
+    pub fn replace_member(&self, member: &MemberAuthority) {
+        let role = self.catalog.role_position(&member.role);
+        let tenant = self.tenants.write().intern(member.tenant);
+        self.members.write().set_role(tenant, member.user, role);
+    }
+
+    /// Forgets that a user belongs to a tenant; the keys the user owns there are refused.
+    pub fn remove_member(&self, tenant: TenantId, user: UserId) {
+        let tenant = self.tenants.write().intern(tenant);
+        self.members.write().set_role(tenant, user, None);
+    }
+
+    /// Puts a key in place of what was known of it.
+    pub fn replace_key(&self, key: KeyAuthority) {
+        let tenant = self.tenants.write().intern(key.tenant);
+        let member = self.members.write().intern(tenant, key.owner);
+        let entry = KeyEntry::new(&key, self.catalog.scope_set(&key.scopes), tenant, member);
+        let restricted = !key.ip_allowlist.is_open();
+        let label = KeyLabel {
+            name: key.name.into(),
+            ip_allowlist: restricted.then(|| Arc::new(key.ip_allowlist)),
+        };
+        if let Some(shard) = self.shard(key.id) {
+            shard.write().replace(entry, label);
+        }
+    }
+
+    /// Forgets a key, as if it had never been made.
+    pub fn remove_key(&self, key: KeyId) {
+        if let Some(shard) = self.shard(key) {
+            shard.write().remove(key);
+        }
+    }
+
+    /// Puts many keys, as at start-up.
+    pub fn load(&self, keys: impl IntoIterator<Item = KeyAuthority>) {
+        keys.into_iter().for_each(|key| self.replace_key(key));
+    }
+
+    /// Forgets everything, before a load from scratch.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            *shard.write() = Shard::default();
+        }
+        self.members.write().clear();
+        self.tenants.write().clear();
+    }
+
+    /// The key of a well-formed token whose secret is right.
+    pub fn authenticate(&self, presented: &Presented<'_>) -> Option<KnownKey> {
+        let SecretKind::Api(claimed) = presented.kind else {
+            return None;
+        };
+        let id = KeyId::from_bits(presented.id_bits);
+        let found = self.shard(id).and_then(|shard| shard.read().find(id));
+        let Some((entry, label)) = found else {
+            self.keyring.disprove(presented);
+            return None;
+        };
+        let proven = self
+            .keyring
+            .proves(presented, &entry.hash, entry.pepper_version);
+        // the environment stands outside the hashed text, so the record has the last word
+        if !proven || claimed != entry.environment {
+            return None;
+        }
+        self.complete(&entry, label)
+    }
+
+    fn complete(&self, entry: &KeyEntry, label: KeyLabel) -> Option<KnownKey> {
+        let tenant = self.tenants.read().get(entry.tenant)?;
+        let (owner, role) = self.members.read().get(entry.member)?;
+        Some(KnownKey {
+            id: entry.id,
+            name: label.name,
+            tenant,
+            environment: entry.environment,
+            scopes: entry.scopes,
+            expires_at: entry.expires_at(),
+            revoked_at: entry.revoked_at(),
+            ip_allowlist: label.ip_allowlist,
+            owner,
+            role,
+        })
+    }
+
+    fn shard(&self, key: KeyId) -> Option<&RwLock<Shard>> {
+        // the top bits of an id are random and take no part in the index of a shard
+        let position = (key.bits() >> 122) as usize;
+        self.shards.get(position % SHARDS)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Counters of the data plane. Labels are route templates and codes: never a key, never a tenant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use keyward_core::catalog::Catalog;
+use keyward_core::error::ErrorCode;
+
+/// Upper ends of the buckets of the duration histogram, in milliseconds.
+const BUCKETS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 500, 2_500, 10_000];
+/// The code of a request that was forwarded or answered.
+const OK: &str = "ok";
+/// The route of a request that matched none.
+const NO_ROUTE: &str = "-";
+
+type Labels = [(&'static str, String); 3];
+/// The labels of an exemplar, of which there are none.
+type NoLabels = [(&'static str, String); 0];
+
+/// Where a request is counted.
+pub(crate) struct Counted {
+    pub(crate) route: Option<usize>,
+    pub(crate) code: Option<ErrorCode>,
+    pub(crate) status: u16,
+    pub(crate) duration_ns: u64,
+}
+
+/// The metrics of one data plane, for a `prometheus_client` registry.
+#[derive(Debug)]
+pub struct Metrics {
+    catalog: Arc<Catalog>,
+    /// One row for each route and one for none; one column for each code and one for success.
+    requests: Box<[AtomicU64]>,
+    statuses: [AtomicU64; 5],
+    buckets: [AtomicU64; BUCKETS_MS.len() + 1],
+    duration_ns: AtomicU64,
+}
+
+const COLUMNS: usize = ErrorCode::ALL.len() + 1;
+
+impl Metrics {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+        let cells = (catalog.routes().len() + 1) * COLUMNS;
+        Self {
+            catalog,
+            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            statuses: Default::default(),
+            buckets: Default::default(),
+            duration_ns: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn count(&self, one: &Counted) {
+        let row = one.route.unwrap_or(self.catalog.routes().len());
+        let column = one.code.map_or(COLUMNS - 1, |code| code as usize);
+        add(self.requests.get(row * COLUMNS + column), 1);
+        add(
+            self.statuses
+                .get(usize::from(one.status / 100).wrapping_sub(1)),
+            1,
+        );
+        let millis = one.duration_ns / 1_000_000;
+        let bucket = BUCKETS_MS.iter().position(|end| millis < *end);
+        add(self.buckets.get(bucket.unwrap_or(BUCKETS_MS.len())), 1);
+        add(Some(&self.duration_ns), one.duration_ns);
+    }
+
+    fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_requests",
+            "Requests by route template, decision and code",
+            None,
+            MetricType::Counter,
+        )?;
+        for (position, cell) in self.requests.iter().enumerate() {
+            let count = cell.load(Ordering::Relaxed);
+            if count > 0 {
+                let labels = self.labels(position / COLUMNS, position % COLUMNS);
+                encode_count(&mut family.encode_family(&labels)?, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn labels(&self, row: usize, column: usize) -> Labels {
+        let route = self.catalog.routes().get(row);
+        let route = route.map_or_else(
+            || NO_ROUTE.to_owned(),
+            |route| format!("{} {}", route.method, route.template),
+        );
+        let code = ErrorCode::ALL.get(column).map_or(OK, |code| code.as_str());
+        let decision = if code == OK { "permit" } else { "deny" };
+        [
+            ("route", route),
+            ("decision", decision.to_owned()),
+            ("code", code.to_owned()),
+        ]
+    }
+
+    fn encode_statuses(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_responses",
+            "Answers by class of status",
+            None,
+            MetricType::Counter,
+        )?;
+        for (position, cell) in self.statuses.iter().enumerate() {
+            let labels = [("class", format!("{}xx", position + 1))];
+            let count = cell.load(Ordering::Relaxed);
+            encode_count(&mut family.encode_family(&labels)?, count)?;
+        }
+        Ok(())
+    }
+
+    fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let ends = BUCKETS_MS
+            .iter()
+            .map(|end| seconds(end * 1_000_000))
+            .chain([f64::MAX]);
+        let counts = self.buckets.iter().map(|cell| cell.load(Ordering::Relaxed));
+        let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();
+        let total = buckets.iter().map(|(_, count)| count).sum();
+        let sum = seconds(self.duration_ns.load(Ordering::Relaxed));
+        encoder
+            .encode_descriptor(
+                "keyward_gateway_duration_seconds",
+                "Time from the head of a request to the head of its answer",
+                None,
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabels>(sum, total, &buckets, None)
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        self.encode_requests(&mut encoder)?;
+        self.encode_statuses(&mut encoder)?;
+        self.encode_durations(&mut encoder)
+    }
+}
+
+fn encode_count(encoder: &mut MetricEncoder<'_>, count: u64) -> std::fmt::Result {
+    encoder.encode_counter::<NoLabels, u64, u64>(&count, None)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sum of durations needs no exact nanosecond"
+)]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+fn add(cell: Option<&AtomicU64>, amount: u64) {
+    if let Some(cell) = cell {
+        cell.fetch_add(amount, Ordering::Relaxed);
+    }
+}

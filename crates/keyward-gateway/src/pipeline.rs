@@ -1,0 +1,324 @@
+//! A request of the product's API, stage by stage:
+//! `authenticate → route → authorize → forward → record`.
+
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
+
+use keyward_core::catalog::RouteMatch;
+use keyward_core::decision::{Credential, Permit, RequestFacts, TenantHeader, decide};
+use keyward_core::denial::DenialContext;
+use keyward_core::environment::EnvironmentSet;
+use keyward_core::error::{Error, ErrorCode};
+use keyward_core::path::{Target, credential_in_url};
+
+use crate::answer::{Refusal, mark};
+use crate::builtin::{BuiltinCall, BuiltinCaller, MAX_BUILTIN_BODY_BYTES, read_whole};
+use crate::carrier::{self, Carried};
+use crate::plane::DataPlane;
+use crate::proxy::body::PlaneBody;
+use crate::proxy::{Passage, check_headers, forward};
+use crate::record::{Ending, Matched, Record};
+use crate::request_id::{self, received_traceparent};
+use crate::server::Arrival;
+
+type Staged<T> = Result<T, Refusal>;
+
+/// Answers one request. Whatever happens, it is recorded.
+pub(crate) async fn serve(
+    plane: &DataPlane,
+    arrival: &Arrival,
+    request: Request<Incoming>,
+) -> Response<PlaneBody> {
+    let (parts, body) = request.into_parts();
+    let mut exchange = Exchange::begin(plane, arrival, &parts);
+    let outcome = exchange.answer(parts, body).await;
+    exchange.finish(outcome)
+}
+
+/// Who calls, as far as the credential tells.
+#[derive(Clone, Copy)]
+enum Caller {
+    Missing,
+    Ambiguous,
+    Malformed,
+    /// Failed too often; for this many milliseconds more.
+    Withheld(i64),
+    Unknown,
+    /// The key is in the record.
+    Known,
+}
+
+/// One request on its way through the stages.
+struct Exchange<'p> {
+    plane: &'p DataPlane,
+    arrival: &'p Arrival,
+    record: Record<'p>,
+    id: HeaderValue,
+}
+
+impl<'p> Exchange<'p> {
+    fn begin(plane: &'p DataPlane, arrival: &'p Arrival, parts: &Parts) -> Self {
+        let at = plane.clock.now();
+        let request_id = request_id::next(plane.clock.as_ref(), at);
+        let header = |name| parts.headers.get(name).cloned();
+        Self {
+            plane,
+            arrival,
+            record: Record {
+                request_id,
+                trace: header("traceparent").filter(|it| received_traceparent(it).is_some()),
+                agent: header(USER_AGENT.as_str()),
+                method: parts.method.clone(),
+                client: plane
+                    .policy
+                    .trusted_proxies
+                    .client(arrival.peer, &parts.headers),
+                at,
+                started_ns: plane.clock.monotonic_ns(),
+                matched: None,
+                key: None,
+            },
+            id: request_id::header(request_id),
+        }
+    }
+
+    async fn answer(&mut self, parts: Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
+        self.arrival.admit()?;
+        let uri = parts.uri.clone();
+        let target = self.read_target(&parts, &uri)?;
+        check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;
+        let caller = self.authenticate(&parts);
+        let route = self.route(&parts, target);
+        let permit = self.authorize(&parts, target, caller, route)?;
+        match &permit.route().builtin {
+            Some(name) => self.answer_builtin(name, &parts, target, body).await,
+            None => self.forward(permit, parts, body).await,
+        }
+    }
+
+    fn finish(&self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
+        let (mut response, error) = match outcome {
+            Ok(response) => (response, None),
+            Err(refusal) => {
+                let code = refusal.error.code();
+                let internal = refusal.error.internal_context().map(str::to_owned);
+                let docs_base = &self.plane.product.docs_base;
+                let response = refusal.into_response(self.record.request_id, docs_base);
+                (response, Some((code, internal)))
+            }
+        };
+        let accepted = self
+            .record
+            .matched
+            .and_then(|matched| self.plane.product.accepted.get(matched.position));
+        mark(response.headers_mut(), &self.id, accepted);
+        let ending = Ending {
+            status: response.status().as_u16(),
+            code: error.as_ref().map(|(code, _)| *code),
+            internal: error.as_ref().and_then(|(_, internal)| internal.as_deref()),
+        };
+        self.record.close(self.plane, ending);
+        response
+    }
+
+    /// The path as it will be matched and forwarded.
+    fn read_target<'u>(&self, parts: &Parts, uri: &'u Uri) -> Staged<Target<'u>> {
+        let text = uri.path_and_query().map_or("", |whole| whole.as_str());
+        let target = Target::parse(text).map_err(Error::from)?;
+        let named = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+        let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
+        if uri
+            .authority()
+            .is_some_and(|authority| differs(authority.as_str()))
+        {
+            let text = "The address names another host than the Host header";
+            return Err(Error::new(ErrorCode::InvalidPath, text).into());
+        }
+        let format = self.plane.authority.keys.keyring().format();
+        let referer = parts.headers.get(REFERER).and_then(|it| it.to_str().ok());
+        if target.carries_credential(format) || referer.is_some_and(|it| format.occurs_in(it)) {
+            return Err(credential_in_url().into());
+        }
+        Ok(target)
+    }
+
+    /// Stage 1: reads the credential, holds back callers that fail too often, and finds the key.
+    fn authenticate(&mut self, parts: &Parts) -> Caller {
+        let text = match carrier::credential(&parts.headers, &self.plane.product.carriers) {
+            Carried::Nothing => return Caller::Missing,
+            Carried::Several => return Caller::Ambiguous,
+            Carried::One(text) => Some(text),
+            Carried::Unreadable => None,
+        };
+        let keys = &self.plane.authority.keys;
+        let presented = text.and_then(|text| keys.keyring().format().parse(text).ok());
+        let failed = &self.plane.authority.failed_callers;
+        let now_ms = self.record.at.as_millis();
+        let Some(presented) = presented else {
+            failed.failed(self.record.client, now_ms);
+            return Caller::Malformed;
+        };
+        if let Some(left_ms) = failed.held_back_ms(self.record.client, now_ms) {
+            return Caller::Withheld(left_ms);
+        }
+        self.record.key = keys.authenticate(&presented);
+        if self.record.key.is_none() {
+            failed.failed(self.record.client, now_ms);
+            return Caller::Unknown;
+        }
+        Caller::Known
+    }
+
+    /// Stage 2: finds the route on the allowlist.
+    fn route(&mut self, parts: &Parts, target: Target<'_>) -> RouteMatch<'p> {
+        let catalog = &self.plane.product.catalog;
+        let found = catalog.route(parts.method.as_str(), target.path);
+        if let RouteMatch::Route(route) = found {
+            let position = catalog.routes().element_offset(route);
+            self.record.matched = position.map(|position| Matched { route, position });
+        }
+        found
+    }
+
+    /// Stage 3: the one decision.
+    fn authorize(
+        &self,
+        parts: &Parts,
+        target: Target<'_>,
+        caller: Caller,
+        route: RouteMatch<'p>,
+    ) -> Staged<Permit<'p>> {
+        let product = &self.plane.product;
+        let key = self.record.key.as_ref();
+        let credential = match (caller, key) {
+            (Caller::Missing, _) => Credential::Missing,
+            (Caller::Ambiguous, _) => Credential::Ambiguous,
+            (Caller::Malformed, _) => Credential::Malformed,
+            (Caller::Withheld(_), _) => Credential::Withheld,
+            (Caller::Known, Some(key)) => Credential::Known(key.facts(&product.catalog)),
+            (Caller::Unknown | Caller::Known, _) => Credential::Unknown,
+        };
+        let header = product.tenant_header.as_ref();
+        let facts = RequestFacts {
+            environments: self.environments(parts),
+            ip: Some(self.record.client),
+            from_browser: carrier::is_from_browser(&parts.headers),
+            tenant: key.map_or(TenantHeader::NotRequired, |key| {
+                carrier::tenant_header(&parts.headers, header, &key.tenant)
+            }),
+        };
+        let decision = decide(&credential, route, &facts, self.record.at);
+        decision.map_err(|denial| {
+            let context = DenialContext {
+                catalog: &product.catalog,
+                method: parts.method.as_str(),
+                path: target.path,
+                route,
+                key: match &credential {
+                    Credential::Known(facts) => Some(facts),
+                    _ => None,
+                },
+                role: key.map_or("-", |key| key.role_name(&product.catalog)),
+                environments: facts.environments,
+                carriers: &product.carriers_text,
+                tenant_header: header.map(HeaderName::as_str),
+            };
+            Refusal {
+                retry_after: match caller {
+                    Caller::Withheld(left_ms) => Some(left_ms.unsigned_abs().div_ceil(1_000)),
+                    _ => None,
+                },
+                ..Refusal::from(denial.to_error(&context))
+            }
+        })
+    }
+
+    fn environments(&self, parts: &Parts) -> EnvironmentSet {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        self.arrival
+            .listener
+            .environments
+            .of(host.unwrap_or_default())
+    }
+
+    /// Stage 4: the upstream's answer.
+    async fn forward(
+        &self,
+        permit: Permit<'p>,
+        parts: Parts,
+        body: Incoming,
+    ) -> Staged<Response<PlaneBody>> {
+        let product = &self.plane.product;
+        let Some(key) = &self.record.key else {
+            return Err(Error::internal("a permit without a key").into());
+        };
+        let Some(upstream) = self.plane.upstreams.of(key.environment) else {
+            let text = format!(
+                "There is no API behind this gateway for {} keys",
+                key.environment
+            );
+            return Err(Error::new(ErrorCode::Unavailable, text).into());
+        };
+        let passage = Passage {
+            catalog: &product.catalog,
+            key,
+            tenant_header: product.tenant_header.as_ref(),
+            client: self.record.client,
+            scheme: self.arrival.listener.public_scheme,
+            request_id: self.record.request_id,
+            request_id_header: &self.id,
+            max_body_bytes: self.arrival.listener.max_body_bytes,
+            now: self.record.at,
+            now_ns: self.record.started_ns,
+        };
+        forward(permit, upstream, &passage, parts, body)
+            .await
+            .map_err(|error| {
+                // what is left of a refused body is never read
+                let unread = matches!(
+                    error.code(),
+                    ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest
+                );
+                if unread {
+                    Refusal::closing(error)
+                } else {
+                    error.into()
+                }
+            })
+    }
+
+    /// Stage 4 for an operation that Keyward answers itself.
+    async fn answer_builtin(
+        &self,
+        name: &str,
+        parts: &Parts,
+        target: Target<'_>,
+        body: Incoming,
+    ) -> Staged<Response<PlaneBody>> {
+        let Some(key) = &self.record.key else {
+            return Err(Error::internal("a permit without a key").into());
+        };
+        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES)
+            .await
+            .map_err(Refusal::closing)?;
+        let call = BuiltinCall {
+            name: name.to_owned(),
+            caller: BuiltinCaller {
+                tenant: key.tenant.id,
+                key: key.id,
+                owner: key.owner,
+                scopes: key.scopes,
+                environment: key.environment,
+            },
+            method: parts.method.clone(),
+            path: target.path.to_owned(),
+            query: target.query.unwrap_or_default().to_owned(),
+            request_id: self.record.request_id,
+            body,
+        };
+        let response = self.plane.product.builtins.answer(call).await?;
+        Ok(response.map(|bytes| PlaneBody::Whole(Some(bytes).filter(|it| !it.is_empty()))))
+    }
+}

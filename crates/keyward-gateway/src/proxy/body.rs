@@ -1,0 +1,332 @@
+//! Bodies on their way through: counted, watched, never kept.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::proxy::pool::Lease;
+
+/// The error of a body that did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender was silent for too long.
+    #[error("the body stood still for too long")]
+    TimedOut,
+    /// Larger than the limit.
+    #[error("the body is larger than the limit")]
+    TooLarge,
+    /// The connection broke, or the framing is wrong.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The source of the body failed.
+    #[error("the source of the body failed: {0}")]
+    Source(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A body whose type was left behind, as the rest of the internal listener answers with.
+pub type BoxedBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The body of an answer.
+pub(crate) enum PlaneBody {
+    /// Bytes in memory; `None` when they have been sent or there are none.
+    Whole(Option<Bytes>),
+    /// An upstream's body as it arrives.
+    Upstream(UpstreamBody),
+    /// Any other.
+    Boxed(BoxedBody),
+}
+
+impl From<Vec<u8>> for PlaneBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole((!bytes.is_empty()).then(|| Bytes::from(bytes)))
+    }
+}
+
+impl Body for PlaneBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Boxed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Source),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Upstream(body) => body.size_hint(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// How the body of a request is doing, as the forwarding side sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Progress {
+    /// It has not ended yet.
+    Flowing = 0,
+    /// Every byte was handed on.
+    Finished = 1,
+    /// It grew past the limit.
+    TooLarge = 2,
+    /// The caller was silent for too long.
+    TimedOut = 3,
+    /// The caller broke off or framed it wrongly.
+    Broken = 4,
+}
+
+/// Shared between a request's body and whoever waits for the answer.
+#[derive(Clone, Default)]
+pub(crate) struct Watch(Arc<AtomicU8>);
+
+impl Watch {
+    pub(crate) fn progress(&self) -> Progress {
+        match self.0.load(Ordering::Acquire) {
+            1 => Progress::Finished,
+            2 => Progress::TooLarge,
+            3 => Progress::TimedOut,
+            4 => Progress::Broken,
+            _ => Progress::Flowing,
+        }
+    }
+
+    fn set(&self, progress: Progress) {
+        self.0.store(progress as u8, Ordering::Release);
+    }
+}
+
+/// The bounds of a request's body.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyBounds {
+    pub(crate) max_bytes: u64,
+    pub(crate) idle: Duration,
+}
+
+/// The body of a forwarded request.
+pub(crate) enum ForwardBody {
+    /// None.
+    Empty,
+    /// The caller's body as it arrives.
+    Streaming(RequestBody),
+}
+
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    left: u64,
+    idle: IdleTimer,
+    watch: Watch,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, bounds: BodyBounds) -> (Self, Watch) {
+        let watch = Watch::default();
+        let body = Self {
+            incoming,
+            left: bounds.max_bytes,
+            idle: IdleTimer::new(bounds.idle),
+            watch: watch.clone(),
+        };
+        (body, watch)
+    }
+
+    fn fail(&self, progress: Progress, error: BodyError) -> Result<Frame<Bytes>, BodyError> {
+        self.watch.set(progress);
+        Err(error)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.idle.poll_expired(cx));
+            return Poll::Ready(Some(self.fail(Progress::TimedOut, BodyError::TimedOut)));
+        };
+        self.idle.rest();
+        let frame = match next {
+            // trailers of a request have no meaning we could vouch for; they end here
+            Some(Ok(frame)) if frame.is_trailers() => None,
+            Some(Ok(frame)) => Some(frame),
+            Some(Err(error)) => {
+                return Poll::Ready(Some(self.fail(Progress::Broken, error.into())));
+            }
+            None => None,
+        };
+        let Some(frame) = frame else {
+            self.watch.set(Progress::Finished);
+            return Poll::Ready(None);
+        };
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(left) = self.left.checked_sub(bytes) else {
+            return Poll::Ready(Some(self.fail(Progress::TooLarge, BodyError::TooLarge)));
+        };
+        self.left = left;
+        if self.incoming.is_end_stream() {
+            self.watch.set(Progress::Finished);
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Body for ForwardBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Streaming(body) => body.poll_next(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streaming(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streaming(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of an upstream's answer. When it has ended, its connection goes back to the pool.
+pub(crate) struct UpstreamBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    idle: IdleTimer,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
+        Self {
+            incoming,
+            lease: Some(lease),
+            idle: IdleTimer::new(idle),
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        let Poll::Ready(next) = Pin::new(&mut body.incoming).poll_frame(cx) else {
+            ready!(body.idle.poll_expired(cx));
+            body.lease = None;
+            return Poll::Ready(Some(Err(BodyError::TimedOut)));
+        };
+        body.idle.rest();
+        match next {
+            Some(Ok(frame)) if frame.is_data() => {
+                if body.incoming.is_end_stream() {
+                    body.give_back();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // the header that would announce trailers does not pass either
+            Some(Ok(_)) | None => {
+                body.give_back();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                body.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+}
+
+/// Runs only while a body stands still, so that a body that never waits costs no timer.
+pub(crate) struct IdleTimer {
+    after: Duration,
+    armed: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl IdleTimer {
+    pub(crate) const fn new(after: Duration) -> Self {
+        Self {
+            after,
+            armed: false,
+            sleep: None,
+        }
+    }
+
+    /// Something moved.
+    pub(crate) fn rest(&mut self) {
+        self.armed = false;
+    }
+
+    /// Nothing moves: ready when that has lasted for too long.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.armed {
+            self.armed = true;
+            let deadline = Instant::now() + self.after;
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(deadline),
+                none => *none = Some(Box::pin(sleep_until(deadline))),
+            }
+        }
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}

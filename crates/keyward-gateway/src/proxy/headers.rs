@@ -1,0 +1,230 @@
+//! Which headers pass, which are ours alone, and which make a request unreadable.
+
+use http::header::{CONNECTION, HeaderMap, HeaderName};
+
+use keyward_core::error::{Error, ErrorCode, Result};
+
+/// Headers that may stand in a request once at most.
+const ONCE: [&str; 2] = ["content-type", "idempotency-key"];
+
+/// Headers that end here: those of one hop, of framing, of credentials, and those with which an
+/// upstream could be told another caller, address, method or path than the one that was decided.
+const ENDS_HERE: [&str; 27] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "traceparent",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-api-key",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-organization-id",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+    "x-request-id",
+    "x-rewrite-url",
+    "x-tenant-id",
+    "x-workspace-id",
+];
+const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-user-"];
+
+/// Headers a `Connection` header may name although they end here.
+const HOP_BY_HOP: [&str; 7] = [
+    "close",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+];
+
+/// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do.
+fn ends_here(name: &str) -> bool {
+    let listed = |name: &str| {
+        ENDS_HERE.binary_search(&name).is_ok()
+            || ENDS_HERE_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
+    if name.contains('_') {
+        listed(&name.replace('_', "-"))
+    } else {
+        listed(name)
+    }
+}
+
+/// Refuses headers that two readers could understand differently.
+pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Result<()> {
+    for name in ONCE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            let text = format!("The {name} header may be sent once only");
+            return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", name));
+        }
+    }
+    for name in connection_tokens(headers) {
+        let ours = ends_here(&name) && !HOP_BY_HOP.contains(&name.as_str());
+        let tenant = tenant_header.is_some_and(|header| *header == *name);
+        if ours || tenant || ONCE.contains(&name.as_str()) {
+            let text = format!("The Connection header may not name {name}");
+            return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", "connection"));
+        }
+    }
+    Ok(())
+}
+
+/// Removes from a request what must not reach the upstream.
+pub(super) fn strip_request(headers: &mut HeaderMap, tenant_header: Option<&HeaderName>) {
+    for name in connection_tokens(headers) {
+        headers.remove(name.as_str());
+    }
+    let doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| ends_here(name.as_str()))
+        .cloned()
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+    if let Some(name) = tenant_header {
+        headers.remove(name);
+    }
+}
+
+/// Removes from an answer what must not reach the caller.
+pub(super) fn strip_response(headers: &mut HeaderMap) {
+    for name in connection_tokens(headers) {
+        headers.remove(name.as_str());
+    }
+    let doomed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with("keyward-")
+                || name.starts_with("access-control-")
+                || matches!(
+                    name,
+                    "connection"
+                        | "keep-alive"
+                        | "proxy-connection"
+                        | "te"
+                        | "trailer"
+                        | "transfer-encoding"
+                        | "upgrade"
+                        | "x-request-id"
+                )
+        })
+        .cloned()
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+/// The names in all `Connection` headers, in lower case.
+fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(|token| String::from_utf8_lossy(token.trim_ascii()).to_ascii_lowercase())
+        .filter(|token| !token.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn the_list_is_sorted_for_its_search() {
+        assert!(ENDS_HERE.is_sorted());
+    }
+
+    #[test]
+    fn what_ends_here_does_in_both_spellings() {
+        for name in [
+            "keyward-tenant",
+            "keyward_tenant",
+            "x_tenant_id",
+            "x-tenant_id",
+            "x-user-email",
+            "x_user_id",
+            "x_forwarded_for",
+            "x-forwarded-host",
+            "proxy-authorization",
+            "transfer_encoding",
+            "content_length",
+            "x-http-method-override",
+        ] {
+            assert!(ends_here(name), "{name}");
+        }
+        for name in [
+            "accept",
+            "content-type",
+            "x-trace",
+            "my_header",
+            "user-agent",
+            "tracestate",
+        ] {
+            assert!(!ends_here(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_connection_header_takes_its_own_along_and_none_of_ours() {
+        let mut map = headers(&[
+            ("connection", "x-once, Keep-Alive"),
+            ("x-once", "1"),
+            ("a", "b"),
+        ]);
+        check_headers(&map, None).unwrap();
+        strip_request(&mut map, None);
+        assert_eq!(map.keys().collect::<Vec<_>>(), ["a"]);
+        for named in [
+            "keyward-tenant",
+            "x-forwarded-for",
+            "authorization",
+            "Host",
+            "content-length",
+            "x_tenant_id",
+            "idempotency-key",
+            "x-org",
+        ] {
+            let map = headers(&[("connection", named)]);
+            let tenant_header = HeaderName::from_static("x-org");
+            assert!(
+                check_headers(&map, Some(&tenant_header)).is_err(),
+                "{named}"
+            );
+        }
+    }
+
+    #[test]
+    fn some_headers_come_once() {
+        let twice = headers(&[("content-type", "a/b"), ("content-type", "a/b")]);
+        assert!(check_headers(&twice, None).is_err());
+        let twice = headers(&[("idempotency-key", "a"), ("idempotency-key", "a")]);
+        assert!(check_headers(&twice, None).is_err());
+    }
+}

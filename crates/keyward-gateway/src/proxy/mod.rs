@@ -1,0 +1,12 @@
+//! The streaming reverse proxy: HTTP/1.1 on both sides, nothing buffered.
+
+pub(crate) mod body;
+mod forward;
+mod headers;
+mod pool;
+mod upstream;
+
+pub(crate) use forward::{Passage, forward, too_large};
+pub(crate) use headers::check_headers;
+pub(crate) use upstream::Upstreams;
+pub use upstream::{AssertionKey, InvalidUpstream, UpstreamConfig};

@@ -1,0 +1,85 @@
+//! Connections to upstreams: a stack for each thread, so that taking one costs no lock.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use hyper::client::conn::http1::SendRequest;
+
+use crate::proxy::body::ForwardBody;
+
+pub(super) type Sender = SendRequest<ForwardBody>;
+
+/// Idle connections of one thread to one upstream.
+const MAX_IDLE: usize = 256;
+/// Connections that are looked at when the one on top has not settled yet.
+const MAX_UNSETTLED: usize = 4;
+
+struct Idle {
+    sender: Sender,
+    since_ns: u64,
+}
+
+thread_local! {
+    static STACKS: RefCell<Vec<(u64, VecDeque<Idle>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection in use, and how it goes back.
+pub(crate) struct Lease {
+    pub(super) sender: Sender,
+    pub(super) upstream: u64,
+    pub(super) now_ns: u64,
+    pub(super) idle_ns: u64,
+}
+
+impl Lease {
+    /// Puts the connection on top of this thread's stack, where the next request finds it warm.
+    pub(crate) fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        with_stack(self.upstream, |stack| {
+            let limit = self.now_ns.saturating_sub(self.idle_ns);
+            while stack.len() >= MAX_IDLE || stack.front().is_some_and(|it| it.since_ns < limit) {
+                stack.pop_front();
+            }
+            stack.push_back(Idle {
+                sender: self.sender,
+                since_ns: self.now_ns,
+            });
+        });
+    }
+}
+
+/// The warmest connection that can be used at once.
+pub(super) fn take(upstream: u64, now_ns: u64, idle_ns: u64) -> Option<Sender> {
+    with_stack(upstream, |stack| {
+        let limit = now_ns.saturating_sub(idle_ns);
+        let mut unsettled = 0;
+        while unsettled < MAX_UNSETTLED.min(stack.len()) {
+            let position = stack.len() - 1 - unsettled;
+            let idle = stack.get(position)?;
+            if idle.since_ns < limit || idle.sender.is_closed() {
+                stack.remove(position);
+            } else if idle.sender.is_ready() {
+                return stack.remove(position).map(|idle| idle.sender);
+            } else {
+                unsettled += 1;
+            }
+        }
+        None
+    })
+}
+
+fn with_stack<T>(upstream: u64, use_it: impl FnOnce(&mut VecDeque<Idle>) -> T) -> T {
+    STACKS.with_borrow_mut(|stacks| {
+        let known = stacks.iter().position(|(id, _)| *id == upstream);
+        let position = known.unwrap_or_else(|| {
+            stacks.push((upstream, VecDeque::new()));
+            stacks.len() - 1
+        });
+        match stacks.get_mut(position) {
+            Some((_, stack)) => use_it(stack),
+            None => use_it(&mut VecDeque::new()),
+        }
+    })
+}

@@ -1,0 +1,113 @@
+//! What is remembered of every request: one struct feeds log, metrics and usage.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, Method};
+
+use keyward_core::catalog::Route;
+use keyward_core::error::ErrorCode;
+use keyward_core::id::RequestId;
+use keyward_core::key::SecretKind;
+use keyward_core::time::Timestamp;
+
+use crate::keyset::KnownKey;
+use crate::metrics::Counted;
+use crate::plane::DataPlane;
+use crate::usage::Use;
+
+/// One request from its head to the head of its answer.
+pub(crate) struct Record<'p> {
+    pub(crate) request_id: RequestId,
+    pub(crate) trace: Option<HeaderValue>,
+    pub(crate) agent: Option<HeaderValue>,
+    pub(crate) method: Method,
+    pub(crate) client: IpAddr,
+    pub(crate) at: Timestamp,
+    pub(crate) started_ns: u64,
+    pub(crate) matched: Option<Matched<'p>>,
+    pub(crate) key: Option<KnownKey>,
+}
+
+/// The route of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Matched<'p> {
+    pub(crate) route: &'p Route,
+    pub(crate) position: usize,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'e> {
+    pub(crate) status: u16,
+    pub(crate) code: Option<ErrorCode>,
+    /// Text of an error that stays inside.
+    pub(crate) internal: Option<&'e str>,
+}
+
+impl Record<'_> {
+    /// Feeds what is kept of every request. Always runs.
+    pub(crate) fn close(&self, plane: &DataPlane, ending: Ending<'_>) {
+        let duration_ns = plane.clock.monotonic_ns().saturating_sub(self.started_ns);
+        plane.recorder.metrics.count(&Counted {
+            route: self.matched.map(|matched| matched.position),
+            code: ending.code,
+            status: ending.status,
+            duration_ns,
+        });
+        if let Some(key) = &self.key {
+            plane.recorder.usage.note(&Use {
+                tenant: key.tenant.id,
+                key: key.id,
+                permitted: ending.code.is_none_or(is_after_permit),
+                at: self.at,
+                ip: self.client,
+                agent: self.agent.as_ref().map(HeaderValue::as_bytes),
+            });
+        }
+        if plane.policy.request_log {
+            self.log(plane, ending, duration_ns);
+        } else if let Some(internal) = ending.internal {
+            let request_id = self.request_id;
+            tracing::warn!(%request_id, internal, "a request failed");
+        }
+    }
+
+    /// Names keys by id and prefix, paths by template: no caller's text but the name of the key.
+    fn log(&self, plane: &DataPlane, ending: Ending<'_>, duration_ns: u64) {
+        let key = self.key.as_ref();
+        let prefix = key.map(|key| {
+            let format = plane.authority.keys.keyring().format();
+            format.head(SecretKind::Api(key.environment))
+        });
+        let trace = self.trace.as_ref().and_then(|trace| trace.to_str().ok());
+        tracing::info!(
+            target: "keyward::request",
+            request_id = %self.request_id,
+            trace_id = trace.and_then(|trace| trace.get(3..35)),
+            method = self.method.as_str(),
+            route = self.matched.map(|matched| matched.route.template.as_str()),
+            status = ending.status,
+            error_code = ending.code.map(ErrorCode::as_str),
+            tenant = key.map(|key| tracing::field::display(key.tenant.id)),
+            env = key.map(|key| key.environment.as_str()),
+            key_id = key.map(|key| tracing::field::display(key.id)),
+            key_prefix = prefix,
+            integration = key.map(|key| &*key.name),
+            duration_ms = duration_ns / 1_000_000,
+            ip = %self.client,
+            internal = ending.internal,
+            "request"
+        );
+    }
+}
+
+/// Errors that only a permitted request can end with.
+const fn is_after_permit(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UpstreamUnreachable
+            | ErrorCode::UpstreamTimeout
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::Internal
+    )
+}

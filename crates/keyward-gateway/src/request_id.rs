@@ -1,0 +1,109 @@
+//! Request ids and trace contexts, made without a system call for each.
+
+use std::cell::Cell;
+
+use http::HeaderValue;
+
+use keyward_core::clock::Clock;
+use keyward_core::id::RequestId;
+use keyward_core::time::Timestamp;
+
+/// The header in which every answer and every forwarded request carries its id.
+pub(crate) const REQUEST_ID_HEADER: &str = "x-request-id";
+
+const RANDOM_BITS: u32 = 80;
+const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
+
+thread_local! {
+    /// Where this thread stands, and the odd number it steps by: both random, so that threads and
+    /// nodes never meet.
+    static SEQUENCE: Cell<Option<(u128, u128)>> = const { Cell::new(None) };
+}
+
+/// A new id: 48 bits of milliseconds, 80 bits that do not repeat within them.
+pub(crate) fn next(clock: &dyn Clock, now: Timestamp) -> RequestId {
+    let (at, step) = SEQUENCE.get().unwrap_or_else(|| seed(clock));
+    let at = at.wrapping_add(step) & RANDOM_MASK;
+    SEQUENCE.set(Some((at, step)));
+    let millis = u128::try_from(now.as_millis()).unwrap_or(0);
+    RequestId::from_bits((millis << RANDOM_BITS) | at)
+}
+
+fn seed(clock: &dyn Clock) -> (u128, u128) {
+    let mut random = [0_u8; 32];
+    clock.fill_random(&mut random);
+    let (at, step) = random.split_at(16);
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u128, |n, b| (n << 8) | u128::from(*b));
+    (number(at), (number(step) & RANDOM_MASK) | 1)
+}
+
+/// The id as a header value.
+pub(crate) fn header(id: RequestId) -> HeaderValue {
+    ascii_header(id.to_string())
+}
+
+/// A header value from text that is ASCII by construction; `-` should it not be.
+pub(crate) fn ascii_header(text: String) -> HeaderValue {
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// A W3C `traceparent` that was received, if it is one.
+pub(crate) fn received_traceparent(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let mut parts = text.split('-');
+    let well_formed = [2, 32, 16, 2].into_iter().all(|digits| {
+        parts.next().is_some_and(|part| {
+            part.len() == digits
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    });
+    let all_zero = |part: Option<&str>| part.is_none_or(|part| part.bytes().all(|b| b == b'0'));
+    let usable = well_formed
+        && parts.next().is_none()
+        && text.starts_with("00-")
+        && !all_zero(text.get(3..35))
+        && !all_zero(text.get(36..52));
+    usable.then_some(text)
+}
+
+/// The trace context of a request that came without one: its trace id is the request id.
+pub(crate) fn started_traceparent(id: RequestId) -> String {
+    let bits = id.bits();
+    let parent = (bits & u128::from(u64::MAX)).max(1);
+    format!("00-{bits:032x}-{parent:016x}-00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_contexts() {
+        let check =
+            |text: &'static str| received_traceparent(&HeaderValue::from_static(text)).is_some();
+        assert!(check(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+        assert!(!check(
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01"
+        ));
+        assert!(!check(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"
+        ));
+        assert!(!check(
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"
+        ));
+        assert!(!check(
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+        assert!(!check(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"
+        ));
+        assert!(!check("x"));
+        let started = started_traceparent(RequestId::from_bits(7 << 64));
+        assert!(received_traceparent(&HeaderValue::try_from(started).unwrap()).is_some());
+    }
+}

@@ -1,0 +1,378 @@
+//! Accept loops, on the caller's runtime or on threads of their own.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+use keyward_core::environment::EnvironmentSet;
+use keyward_core::ip::canonical;
+
+use crate::plane::DataPlane;
+use crate::server::connection::{Fallback, Serving, Task, serve};
+use crate::server::{
+    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, RuntimeShape,
+};
+
+/// Connections the kernel keeps for us before they are accepted.
+const BACKLOG: i32 = 1_024;
+/// For how long accepting stops when the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A running listener of the product's API.
+pub struct GatewayServer(Running);
+
+/// A running internal listener: verify, and what the binary serves beside it.
+pub struct InternalServer(Running);
+
+impl GatewayServer {
+    /// Listens on these addresses. Port 0 takes a free one.
+    pub fn bind(
+        addresses: &[SocketAddr],
+        plane: Arc<DataPlane>,
+        options: GatewayOptions,
+    ) -> io::Result<Self> {
+        let listener = Listener {
+            environments: options.environments,
+            public_scheme: if options.behind_tls { "https" } else { "http" },
+            max_body_bytes: options.limits.max_body_bytes,
+            draining: AtomicBool::new(false),
+        };
+        let setup = Setup {
+            plane,
+            listener,
+            limits: options.limits,
+            task: Task::Gateway,
+        };
+        Running::start(addresses, setup, options.runtime).map(Self)
+    }
+
+    /// The address of the first listener.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
+    /// deadline. True when all of them ended.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        self.0.drain(deadline).await
+    }
+}
+
+impl InternalServer {
+    /// Listens on these addresses. Port 0 takes a free one.
+    pub fn bind(
+        addresses: &[SocketAddr],
+        plane: Arc<DataPlane>,
+        fallback: Fallback,
+        limits: ConnectionLimits,
+        runtime: RuntimeShape,
+    ) -> io::Result<Self> {
+        let listener = Listener {
+            environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
+            public_scheme: "http",
+            max_body_bytes: limits.max_body_bytes,
+            draining: AtomicBool::new(false),
+        };
+        let setup = Setup {
+            plane,
+            listener,
+            limits,
+            task: Task::Internal(fallback),
+        };
+        Running::start(addresses, setup, runtime).map(Self)
+    }
+
+    /// The address of the first listener.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
+    /// deadline. True when all of them ended.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        self.0.drain(deadline).await
+    }
+}
+
+struct Setup {
+    plane: Arc<DataPlane>,
+    listener: Listener,
+    limits: ConnectionLimits,
+    task: Task,
+}
+
+struct Running {
+    address: SocketAddr,
+    listener: Arc<Listener>,
+    drain: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    connections: Connections,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The connections of one listener, counted.
+#[derive(Clone)]
+struct Connections {
+    slots: Arc<Semaphore>,
+    all: u32,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: usize,
+}
+
+impl Running {
+    fn start(addresses: &[SocketAddr], setup: Setup, runtime: RuntimeShape) -> io::Result<Self> {
+        let (drain, draining) = watch::channel(false);
+        let (stop, stopping) = watch::channel(false);
+        let connections = Connections::new(&setup.limits);
+        let listener = Arc::new(setup.listener);
+        let serving = Arc::new(Serving {
+            plane: setup.plane,
+            listener: Arc::clone(&listener),
+            limits: setup.limits,
+            task: setup.task,
+            drain: draining,
+        });
+        let copies = match runtime {
+            RuntimeShape::Shared => 1,
+            RuntimeShape::PerCore(threads) => threads.max(1),
+        };
+        let (address, sockets) = listen(addresses, copies)?;
+        let mut threads = Vec::new();
+        for sockets in sockets {
+            let serving = Arc::clone(&serving);
+            let connections = connections.clone();
+            match runtime {
+                RuntimeShape::Shared => {
+                    for socket in sockets {
+                        let accepting = accept(
+                            tokio_listener(socket)?,
+                            serving.clone(),
+                            connections.clone(),
+                        );
+                        tokio::spawn(until(stopping.clone(), accepting));
+                    }
+                }
+                RuntimeShape::PerCore(_) => {
+                    let thread = start_thread(sockets, serving, connections, stopping.clone());
+                    threads.push(thread?);
+                }
+            }
+        }
+        Ok(Self {
+            address,
+            listener,
+            drain,
+            stop,
+            connections,
+            threads,
+        })
+    }
+
+    async fn drain(self, deadline: Duration) -> bool {
+        self.listener.draining.store(true, Ordering::Relaxed);
+        // nobody listens any more when every connection has ended already
+        let _ = self.drain.send(true);
+        let ended = timeout(deadline, self.connections.all_ended())
+            .await
+            .is_ok();
+        let _ = self.stop.send(true);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().all(|thread| thread.join().is_ok())
+        });
+        ended && joined.await.unwrap_or(false)
+    }
+}
+
+impl Connections {
+    fn new(limits: &ConnectionLimits) -> Self {
+        let all = u32::try_from(limits.max_connections)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        Self {
+            slots: Arc::new(Semaphore::new(all as usize)),
+            all,
+            by_address: Arc::default(),
+            per_address: limits.max_connections_per_address,
+        }
+    }
+
+    async fn all_ended(&self) {
+        // a closed semaphore would mean the same
+        let _ = self.slots.acquire_many(self.all).await;
+    }
+
+    /// Counts a connection, unless its address has too many.
+    fn admit(&self, address: IpAddr, exempt: bool) -> Option<Counted> {
+        if exempt {
+            return Some(Counted(None));
+        }
+        let mut counts = self.by_address.lock();
+        let count = counts.entry(address).or_insert(0);
+        if *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Counted(Some((Arc::clone(&self.by_address), address))))
+    }
+}
+
+/// A counted connection of an address.
+struct Counted(Option<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some((counts, address)) = self.0.take() else {
+            return;
+        };
+        let mut counts = counts.lock();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+/// Sockets for each thread. Several threads share an address by `SO_REUSEPORT`.
+fn listen(
+    addresses: &[SocketAddr],
+    copies: usize,
+) -> io::Result<(SocketAddr, Vec<Vec<std::net::TcpListener>>)> {
+    let mut bound: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
+    let mut threads = Vec::with_capacity(copies);
+    for copy in 0..copies {
+        let mut sockets = Vec::with_capacity(addresses.len());
+        for (position, address) in addresses.iter().enumerate() {
+            let address = if copy == 0 {
+                address
+            } else {
+                bound.get(position).unwrap_or(address)
+            };
+            let socket = listen_on(*address, copies > 1)?;
+            if copy == 0 {
+                bound.push(socket.local_addr()?);
+            }
+            sockets.push(socket);
+        }
+        threads.push(sockets);
+    }
+    let first = bound.first().copied();
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    Ok((first.ok_or_else(none)?, threads))
+}
+
+fn listen_on(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // two families, two listeners: one socket for both hides which one a caller used
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn tokio_listener(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(socket)
+}
+
+fn start_thread(
+    sockets: Vec<std::net::TcpListener>,
+    serving: Arc<Serving>,
+    connections: Connections,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("keyward-plane".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                for socket in sockets {
+                    match tokio_listener(socket) {
+                        Ok(listener) => {
+                            tokio::spawn(accept(listener, serving.clone(), connections.clone()));
+                        }
+                        Err(error) => tracing::error!(%error, "a listener could not be started"),
+                    }
+                }
+                // the runtime, and with it every connection that is left, ends with this
+                until(stopping, std::future::pending::<()>()).await;
+            });
+        })
+}
+
+/// Runs until it ends or the listener is told to stop.
+async fn until(mut stopping: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Accepts connections until the listener drains.
+async fn accept(listener: TcpListener, serving: Arc<Serving>, connections: Connections) {
+    let mut drain = serving.drain.clone();
+    loop {
+        let next = next_connection(&listener, &connections);
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(|draining| *draining) => return,
+            accepted = next => accepted,
+        };
+        let Some((stream, peer, slot)) = accepted else {
+            continue;
+        };
+        let peer = canonical(peer.ip());
+        let exempt = serving.plane.policy.trusted_proxies.contains(peer);
+        if let Some(counted) = connections.admit(peer, exempt) {
+            let serving = Arc::clone(&serving);
+            tokio::spawn(async move {
+                serve(serving, stream, peer).await;
+                drop((counted, slot));
+            });
+        }
+    }
+}
+
+/// The next connection once there is room for it; `None` when it is gone before it was accepted.
+async fn next_connection(
+    listener: &TcpListener,
+    connections: &Connections,
+) -> Option<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(&connections.slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // answers are whole when they are written; waiting for more only adds delay
+            let _ = stream.set_nodelay(true);
+            Some((stream, peer, slot))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            let _ = timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
+            None
+        }
+    }
+}

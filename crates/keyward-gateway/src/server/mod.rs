@@ -1,0 +1,49 @@
+//! Listeners of the data plane: accept loops, connections, drain.
+
+mod accept;
+mod connection;
+mod guard;
+mod options;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keyward_core::error::{Error, ErrorCode};
+
+use crate::answer::Refusal;
+
+pub use accept::{GatewayServer, InternalServer};
+pub use connection::Fallback;
+pub(crate) use guard::BadHead;
+pub use options::{ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape};
+
+/// What all connections of one listener share.
+pub(crate) struct Listener {
+    pub(crate) environments: ListenerEnvironments,
+    pub(crate) public_scheme: &'static str,
+    pub(crate) max_body_bytes: u64,
+    pub(crate) draining: AtomicBool,
+}
+
+/// How a request came in.
+pub(crate) struct Arrival {
+    pub(crate) peer: IpAddr,
+    pub(crate) listener: Arc<Listener>,
+    /// Why its head could not be read; nothing else of the request is real then.
+    pub(crate) bad_head: Option<BadHead>,
+}
+
+impl Arrival {
+    /// Refuses a request whose head could not be read, and every request while draining.
+    pub(crate) fn admit(&self) -> Result<(), Refusal> {
+        if let Some(bad) = self.bad_head {
+            return Err(Refusal::closing(bad.into()));
+        }
+        if self.listener.draining.load(Ordering::Relaxed) {
+            let text = "This node is shutting down; try again";
+            return Err(Refusal::closing(Error::new(ErrorCode::Unavailable, text)));
+        }
+        Ok(())
+    }
+}

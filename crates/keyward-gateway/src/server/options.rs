@@ -1,0 +1,107 @@
+//! How a listener is set up.
+
+use std::time::Duration;
+
+use keyward_core::environment::EnvironmentSet;
+
+/// How a gateway listener is set up.
+#[derive(Clone, Debug)]
+pub struct GatewayOptions {
+    /// The environments it serves.
+    pub environments: ListenerEnvironments,
+    /// Whether callers reach it over TLS, ended by something in front of it.
+    pub behind_tls: bool,
+    /// The bounds of its connections.
+    pub limits: ConnectionLimits,
+    /// The threads it runs on.
+    pub runtime: RuntimeShape,
+}
+
+impl GatewayOptions {
+    /// A listener for these environments with the default limits, on the runtime it is started on.
+    pub fn new(environments: EnvironmentSet) -> Self {
+        Self {
+            environments: ListenerEnvironments::all_hosts(environments),
+            behind_tls: false,
+            limits: ConnectionLimits::default(),
+            runtime: RuntimeShape::Shared,
+        }
+    }
+}
+
+/// The environments a listener serves, for all hosts or by host.
+#[derive(Clone, Debug)]
+pub struct ListenerEnvironments {
+    by_host: Vec<(String, EnvironmentSet)>,
+    otherwise: EnvironmentSet,
+}
+
+impl ListenerEnvironments {
+    /// The same for every host.
+    pub const fn all_hosts(environments: EnvironmentSet) -> Self {
+        Self {
+            by_host: Vec::new(),
+            otherwise: environments,
+        }
+    }
+
+    /// By host name, with or without a port, and what every other host gets.
+    pub fn by_host(hosts: Vec<(String, EnvironmentSet)>, otherwise: EnvironmentSet) -> Self {
+        Self {
+            by_host: hosts,
+            otherwise,
+        }
+    }
+
+    pub(crate) fn of(&self, host: &str) -> EnvironmentSet {
+        let bare = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let matches =
+            |name: &str| name.eq_ignore_ascii_case(host) || name.eq_ignore_ascii_case(bare);
+        let known = self.by_host.iter().find(|(name, _)| matches(name));
+        known.map_or(self.otherwise, |(_, environments)| *environments)
+    }
+}
+
+/// The bounds of the connections of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Connections at a time from one address that is not a trusted proxy's; more are closed.
+    pub max_connections_per_address: usize,
+    /// Bytes in the head of a request.
+    pub max_header_bytes: usize,
+    /// For how long a head may take to arrive, from its first byte; on a new connection, from the
+    /// start.
+    pub header_timeout: Duration,
+    /// For how long a connection is kept open between two requests.
+    pub idle_timeout: Duration,
+    /// Bytes in the body of a request.
+    pub max_body_bytes: u64,
+    /// For how long a caller may refuse to take the bytes of an answer.
+    pub write_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            max_header_bytes: 16 * 1024,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            max_body_bytes: 100 * 1024 * 1024,
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The threads a listener runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeShape {
+    /// The runtime it is started on.
+    Shared,
+    /// So many threads of its own, each with its own runtime, its own accept queue and its own
+    /// connections to the upstreams.
+    PerCore(usize),
+}
