@@ -111,12 +111,8 @@ CALL keyward_private.isolate('authority', 'shared');
 CALL keyward_private.isolate('changes', 'append_only');
 CALL keyward_private.isolate('idempotency_records', 'tenant');
 
--- People belong to no tenant. Besides the work over tenants, a tenant sees those who are members
--- of it, and adds service accounts; it never changes a person.
+-- People belong to no tenant. A tenant sees those who are its members and changes none.
 CALL keyward_private.isolate('users', 'system');
 CREATE POLICY members ON keyward.users FOR SELECT USING (user_id IN (
     SELECT m.user_id FROM keyward.memberships m
     WHERE m.tenant_id = (SELECT keyward.current_tenant())));
-CREATE POLICY service_accounts ON keyward.users FOR INSERT
-    WITH CHECK (kind = 'service' AND administrator = 0
-        AND (SELECT keyward.current_tenant()) IS NOT NULL);

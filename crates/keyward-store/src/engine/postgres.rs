@@ -210,8 +210,18 @@ impl PostgresTransaction {
         statement: &'static Statement,
         values: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
-        let failed = |error| classify(statement.name(), &error);
         self.running = true;
+        let answer = self.rows(statement, values).await;
+        self.running = !is_answered(&answer);
+        answer
+    }
+
+    async fn rows(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
         let mut found = std::pin::pin!(self.run(statement, values).await?);
         let mut rows = Vec::new();
         while let Some(row) = found.try_next().await.map_err(failed)? {
@@ -220,7 +230,6 @@ impl PostgresTransaction {
             }
             rows.push(read(statement, &row)?);
         }
-        self.running = false;
         Ok(rows)
     }
 
@@ -229,13 +238,22 @@ impl PostgresTransaction {
         statement: &'static Statement,
         values: &[Value],
     ) -> Result<u64, StoreError> {
-        let failed = |error| classify(statement.name(), &error);
         self.running = true;
+        let answer = self.changed(statement, values).await;
+        self.running = !is_answered(&answer);
+        answer
+    }
+
+    async fn changed(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<u64, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
         let mut found = std::pin::pin!(self.run(statement, values).await?);
         if found.try_next().await.map_err(failed)?.is_some() {
             return Err(defect(statement, "answers rows where none are read"));
         }
-        self.running = false;
         Ok(found.rows_affected().unwrap_or_default())
     }
 
@@ -301,6 +319,15 @@ impl Drop for PostgresTransaction {
         // One poll queues the message; whoever gets the connection next is queued behind it.
         let _ = session.client.batch_execute("ROLLBACK").now_or_never();
     }
+}
+
+/// Whether the server has said its last word on a request, so that the connection is good for the
+/// next one. After the other errors rows may still be on the way, or nothing at all.
+fn is_answered<T>(answer: &Result<T, StoreError>) -> bool {
+    !matches!(
+        answer,
+        Err(StoreError::Unavailable(_) | StoreError::Internal(_) | StoreError::Corrupt { .. })
+    )
 }
 
 impl ToSql for Value {

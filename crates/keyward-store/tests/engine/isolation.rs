@@ -194,6 +194,48 @@ async fn the_application_role_has_no_right_beyond_rows() {
     }
 }
 
+static PEOPLE: Statement = Statement::shared("people", "SELECT user_id FROM users");
+static ADD_PERSON: Statement = Statement::shared(
+    "add_person",
+    "INSERT INTO users (user_id, kind, email, name, created_at)
+        VALUES ($1, 'person', $1 || '@example.com', $1, 0)",
+);
+static ADD_TENANT: Statement = Statement::shared(
+    "add_tenant",
+    "INSERT INTO tenants (tenant_id, slug, name, created_at) VALUES ($1, $1, $1, 0)",
+);
+static ADD_MEMBER: Statement = Statement::shared(
+    "add_member",
+    "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 'admin', 0)",
+);
+static PROMOTE: Statement = Statement::shared("promote", "UPDATE users SET administrator = 1");
+
+#[tokio::test]
+async fn a_tenant_sees_its_members_and_changes_nobody() {
+    let Some((_database, engine)) = open().await else {
+        return;
+    };
+    let mut conn = engine
+        .begin_write(Context::System { reason: "a test" })
+        .await
+        .unwrap();
+    for (tenant, user) in [(ADA, "usr_ann"), (BOB, "usr_ben")] {
+        conn.execute(&ADD_TENANT, &[tenant.into()]).await.unwrap();
+        conn.execute(&ADD_PERSON, &[user.into()]).await.unwrap();
+        conn.execute(&ADD_MEMBER, &[tenant.into(), user.into()])
+            .await
+            .unwrap();
+    }
+    conn.commit().await.unwrap();
+    let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
+    let rows = conn.query(&PEOPLE, &[]).await.unwrap();
+    let people: Vec<_> = rows.iter().map(|row| row.text(0).unwrap()).collect();
+    assert_eq!(people, ["usr_ann"]);
+    assert_eq!(conn.execute(&PROMOTE, &[]).await.unwrap(), 0);
+    let text = refusal(conn.execute(&ADD_PERSON, &["usr_eve".into()]).await);
+    assert!(text.contains("row-level security"), "{text}");
+}
+
 static POISON_PATH: Statement = Statement::shared(
     "poison_path",
     "SELECT set_config('search_path', 'pg_temp', false)",

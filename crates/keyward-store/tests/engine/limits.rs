@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward_store::{Context, Engine, Statement, StoreError};
+use keyward_store::{Context, Engine, Statement, StatementKind, StoreError};
 use keyward_testkit::TestDatabase;
 
 use crate::{ADA, add_note, count, probed};
@@ -108,5 +108,37 @@ async fn an_abandoned_long_statement_frees_its_connection() {
         drop(stopped);
         drop(conn);
         assert_eq!(count(&engine, ADA).await, 0);
+    }
+}
+
+static DUPLICATE: Statement = Statement::shared(
+    "duplicate",
+    "INSERT INTO authority (singleton, epoch, incarnation) VALUES (1, 0, 0)",
+);
+static RAISE: Statement = Statement::shared("raise", "UPDATE authority SET singleton = 2");
+static BACKEND: Statement = Statement::by_engine(
+    "backend",
+    StatementKind::Shared,
+    "SELECT 1",
+    "SELECT pg_backend_pid()",
+);
+
+#[tokio::test]
+async fn a_refused_statement_does_not_cost_the_connection() {
+    for database in TestDatabase::every_with(probed()).await {
+        let mut config = database.config();
+        config.limits.connections = 1;
+        let engine = Engine::open(&config).await.unwrap();
+        let backend = async || {
+            let mut conn = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
+            conn.query_one(&BACKEND, &[]).await.unwrap().int(0).unwrap()
+        };
+        let before = backend().await;
+        for statement in [&DUPLICATE, &RAISE] {
+            let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
+            conn.execute(statement, &[]).await.unwrap_err();
+            drop(conn);
+            assert_eq!(backend().await, before);
+        }
     }
 }
