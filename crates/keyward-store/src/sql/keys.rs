@@ -47,7 +47,7 @@ statements! {
                 CASE WHEN revoked_at IS NOT NULL THEN 'revoked'
                      WHEN expires_at IS NOT NULL AND expires_at <= $10 THEN 'expired'
                      ELSE 'active' END)
-           AND ($11 = 1 OR deleted_at IS NULL)
+           AND (CAST($11 AS BIGINT) = 1 OR deleted_at IS NULL)
          ORDER BY created_at DESC, key_id DESC LIMIT $12");
     TOUCH = system
         "UPDATE api_keys SET last_used_at = $3, last_used_ip = $4, last_used_agent = $5

@@ -1,0 +1,6 @@
+//! The store above the engines: every statement, the one write path, and the tenant's bound.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod fixture;
+mod statements;
+mod writes;
