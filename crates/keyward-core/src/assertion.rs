@@ -1,4 +1,4 @@
-//! `Keyward-Assertion`: the signed statement about the caller that goes with every forwarded request.
+//! `Keyward-Assertion`: the signed statement about the caller on every forwarded request.
 //!
 //! A compact JWS (RFC 7515) over JWT claims (RFC 7519), HS256 under a secret shared with one
 //! upstream, or EdDSA (RFC 8037) under a key whose public half is served as a JWKS.

@@ -1,10 +1,10 @@
 //! The text of a key: `{prefix}_{environment}_{id}{secret}{crc}`. The format never changes.
 //!
-//! * `id`: 22 base62 digits of 128 bits, 96 random and a 32-bit tag keyed by the deployment, so that
-//!   a forged id costs no look-up;
+//! * `id`: 22 base62 digits of 128 bits, 96 random and a 32-bit tag keyed by the deployment, so
+//!   that a forged id costs no look-up;
 //! * `secret`: 43 base62 digits of 256 random bits;
-//! * `crc`: 6 base62 digits of the CRC-32 of everything before it, so that a torn paste or a swapped
-//!   environment is caught offline.
+//! * `crc`: 6 base62 digits of the CRC-32 of everything before it, so that a torn paste or a
+//!   swapped environment is caught offline.
 
 use aws_lc_rs::{constant_time, hmac};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
