@@ -135,7 +135,10 @@ mod tests {
             canonical(&value),
             "{\"\\r\":2,\"1\":4,\"ö\":6,\"\u{20ac}\":1,\"\u{1f600}\":5,\"\u{fb33}\":3}"
         );
-        assert_eq!(canonical(&json!({"b": [1.0, 2.5, null], "a": "\u{7}"})), r#"{"a":"\u0007","b":[1,2.5,null]}"#);
+        assert_eq!(
+            canonical(&json!({"b": [1.0, 2.5, null], "a": "\u{7}"})),
+            r#"{"a":"\u0007","b":[1,2.5,null]}"#
+        );
     }
 
     #[test]

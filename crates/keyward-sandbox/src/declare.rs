@@ -42,10 +42,11 @@ pub(crate) enum Found<'p> {
 impl Plan {
     /// The operation that a method and a raw path stand for, with its decoded parameters.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found<'_> {
-        let Ok(matched) = self.routes.at(path) else { return Found::Nothing };
-        let operation = matched.value.iter().find(|(name, _)| {
-            name.eq_ignore_ascii_case(method.as_str())
-        });
+        let Ok(matched) = self.routes.at(path) else {
+            return Found::Nothing;
+        };
+        let operation =
+            matched.value.iter().find(|(name, _)| name.eq_ignore_ascii_case(method.as_str()));
         let Some((_, operation)) = operation else {
             let methods = matched.value.keys().map(|name| name.to_ascii_uppercase()).collect();
             return Found::OtherMethods(methods);
@@ -97,7 +98,9 @@ pub(crate) fn read(document: &Value) -> Result<Plan, SandboxError> {
 fn collections(document: &Value) -> Result<BTreeMap<String, Collection>, SandboxError> {
     let pointer = format!("/{COLLECTIONS}");
     let mut collections = BTreeMap::new();
-    let Some(declared) = document.get(COLLECTIONS) else { return Ok(collections) };
+    let Some(declared) = document.get(COLLECTIONS) else {
+        return Ok(collections);
+    };
     let Value::Object(members) = declared else {
         return Err(SandboxError::document(pointer, "must be a map of collections"));
     };
@@ -143,7 +146,9 @@ fn path_item(
 ) -> Result<BTreeMap<&'static str, Operation>, SandboxError> {
     let mut operations = BTreeMap::new();
     for method in METHODS {
-        let Some(declared) = item.get(method) else { continue };
+        let Some(declared) = item.get(method) else {
+            continue;
+        };
         let at = format!("{pointer}/{method}");
         if declared.get(BUILTIN).is_some() {
             continue;
@@ -236,8 +241,8 @@ pub(crate) fn read_part<T: DeserializeOwned>(
         let mut at = pointer.to_owned();
         for segment in error.path() {
             match segment {
-                Segment::Seq { index } => at.push_str(&format!("/{index}")),
-                Segment::Map { key } => at.push_str(&format!("/{}", escaped(key))),
+                Segment::Seq { index } => at.extend(["/", &index.to_string()]),
+                Segment::Map { key } => at.extend(["/", &escaped(key)]),
                 Segment::Enum { .. } | Segment::Unknown => {}
             }
         }

@@ -108,7 +108,9 @@ impl<'a> Scope<'a> {
             Expr::Caller(fact) => Some(self.request?.caller.fact(*fact)),
             Expr::Now(span) => Some(Value::from(self.now.plus_ms(span.ms).to_string())),
             Expr::NewId(prefix) => Some(Value::from(new_id(prefix, self.request?.clock))),
-            Expr::Sha256(name) => self.request?.body.get(name).map(canonical::sha256).map(Value::from),
+            Expr::Sha256(name) => {
+                self.request?.body.get(name).map(canonical::sha256).map(Value::from)
+            }
             Expr::Field(name) => {
                 let (collection, row) = self.row?;
                 row.field(collection, name, self.now).map(Cow::into_owned)
@@ -168,14 +170,17 @@ impl<'a> Scope<'a> {
                 (ErrorCode::RbacDenied, "caller", format!("{fact:?}").to_lowercase())
             }
         };
-        let text = failed.message.clone().unwrap_or_else(|| format!("`{name}` does not allow this"));
+        let text =
+            failed.message.clone().unwrap_or_else(|| format!("`{name}` does not allow this"));
         Err(Error::new(code, text).with(kind, name))
     }
 
     /// Whether a row is inside a `where`.
     pub(crate) fn selects(&self, collection: &Collection, row: &Row, only: &Where) -> bool {
         only.iter().all(|(name, wanted)| {
-            let Some(value) = row.field(collection, name, self.now) else { return false };
+            let Some(value) = row.field(collection, name, self.now) else {
+                return false;
+            };
             match wanted {
                 Match::OneOf(values) => values.iter().any(|wanted| is_or_contains(&value, wanted)),
                 Match::Param(param) => {
@@ -193,12 +198,18 @@ impl<'a> Scope<'a> {
     }
 
     fn count(&self, name: &str, rows: &[&Row], by: Option<&str>) -> Value {
-        let Some(by) = by else { return Value::from(rows.len()) };
+        let Some(by) = by else {
+            return Value::from(rows.len());
+        };
         let collection = self.request.and_then(|r| r.plan.collections.get(name));
-        let Some(collection) = collection else { return Value::Null };
+        let Some(collection) = collection else {
+            return Value::Null;
+        };
         let mut counts = Map::new();
         for row in rows {
-            let Some(value) = row.field(collection, by, self.now) else { continue };
+            let Some(value) = row.field(collection, by, self.now) else {
+                continue;
+            };
             let values = match value.as_ref() {
                 Value::Array(values) => values.as_slice(),
                 single => std::slice::from_ref(single),
@@ -215,12 +226,11 @@ impl<'a> Scope<'a> {
         let link = self.linked.iter().find(|link| link.collection == name)?;
         let collection = self.request?.plan.collections.get(name)?;
         let table = self.space?.table(name).ok()?;
-        let mut values = link.ids.iter().filter_map(|id| table.get(id)).filter_map(|row| {
-            match field {
+        let mut values =
+            link.ids.iter().filter_map(|id| table.get(id)).filter_map(|row| match field {
                 Some(field) => row.field(collection, field, self.now).map(Cow::into_owned),
                 None => Some(Value::Object(row.shown(collection, None, self.now))),
-            }
-        });
+            });
         if link.many { Some(Value::Array(values.collect())) } else { values.next() }
     }
 }
@@ -244,7 +254,7 @@ fn percentage(part: usize, whole: usize) -> Value {
         return Value::Null;
     }
     let tenths = (part * 1_000 + whole / 2) / whole;
-    if tenths % 10 == 0 {
+    if tenths.is_multiple_of(10) {
         return json!(tenths / 10);
     }
     let text = format!("{}.{}", tenths / 10, tenths % 10);
@@ -263,8 +273,8 @@ pub(crate) fn text(value: &Value) -> String {
 pub(crate) fn has_text(value: &Value, wanted: &str) -> bool {
     match value {
         Value::Array(items) => items.iter().any(|item| text(item) == wanted),
-        Value::String(text) => text == wanted,
-        other => other.to_string() == wanted,
+        Value::String(same) => same == wanted,
+        other => text(other) == wanted,
     }
 }
 

@@ -32,7 +32,8 @@ pub(crate) struct Grant {
     pub(crate) expires_ms: i64,
 }
 
-/// Makes and checks signed URLs. Its key is drawn at start: URLs end with the process, as data does.
+/// Makes and checks signed URLs. Its key is drawn at start: URLs end with the process, as the
+/// data does.
 pub(crate) struct UrlSigner {
     key: hmac::Key,
     base_url: String,
@@ -42,7 +43,8 @@ impl UrlSigner {
     pub(crate) fn new(base_url: &str, clock: &dyn Clock) -> Result<Self, SandboxError> {
         let http = base_url.starts_with("http://") || base_url.starts_with("https://");
         if !http || base_url.contains(['?', '#']) {
-            let text = "base_url must be an http(s) URL without query, such as http://127.0.0.1:4010";
+            let text =
+                "base_url must be an http(s) URL without query, such as http://127.0.0.1:4010";
             return Err(SandboxError::Config(text.to_owned()));
         }
         let mut secret = [0_u8; 32];

@@ -107,7 +107,11 @@ fn seeded(
     match (row.fields.remove(CONTENT), &collection.files) {
         (None, _) => {}
         (Some(Value::String(text)), Some(files)) => {
+            let uploaded = row.fields.get(&files.uploaded_at_field).cloned();
             row::store(files, &mut row, Bytes::from(text), now).map_err(refused)?;
+            if let Some(uploaded) = uploaded {
+                row.fields.insert(files.uploaded_at_field.clone(), uploaded);
+            }
         }
         _ => {
             let text = "is text, in a collection with `files`";
@@ -121,7 +125,9 @@ fn seeded(
 fn set_instants(value: &mut Value, now: Timestamp) -> Result<(), String> {
     match value {
         Value::String(text) => {
-            let Some(rest) = text.strip_prefix(NOW) else { return Ok(()) };
+            let Some(rest) = text.strip_prefix(NOW) else {
+                return Ok(());
+            };
             let offset_ms = match rest.split_at_checked(1) {
                 None => Some(0),
                 Some(("-", span)) => Span::parse(span).map(|span| -span.ms),

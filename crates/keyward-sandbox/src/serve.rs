@@ -178,7 +178,9 @@ async fn read_members(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Map<String, Value>, Error> {
-    let Some(schema) = &operation.body else { return Ok(Map::new()) };
+    let Some(schema) = &operation.body else {
+        return Ok(Map::new());
+    };
     let bytes = read_body(headers, body, MAX_BODY_BYTES).await?;
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -203,7 +205,9 @@ async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let broken = |_| Error::new(ErrorCode::InvalidRequest, "The body broke off");
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
+            continue;
+        };
         if bytes.len().saturating_add(data.len()) > limit {
             return Err(too_large());
         }

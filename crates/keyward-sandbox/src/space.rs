@@ -80,7 +80,9 @@ impl Row {
 
     /// Makes every move that was due by now, each at its own instant.
     fn advance(&mut self, collection: &Collection, now: Timestamp) {
-        let Some(state) = &collection.state else { return };
+        let Some(state) = &collection.state else {
+            return;
+        };
         // a chain without a cycle has at most as many moves as there are entries
         for _ in 0..state.later.len() {
             let current = self.fields.get(&state.field).and_then(Value::as_str);
@@ -183,7 +185,9 @@ impl Space {
             return Err(Error::conflict(text).with("limitBytes", MAX_SPACE_BYTES));
         }
         self.weight = weight;
-        changes.into_iter().for_each(|change| self.apply(change));
+        for change in changes {
+            self.apply(change);
+        }
         Ok(())
     }
 

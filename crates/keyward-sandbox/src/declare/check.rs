@@ -23,7 +23,9 @@ struct Place<'a> {
 
 /// Checks the values inside a collection.
 pub(super) fn collection(collection: &Collection, pointer: &str) -> Result<(), SandboxError> {
-    let Some(state) = &collection.state else { return Ok(()) };
+    let Some(state) = &collection.state else {
+        return Ok(());
+    };
     let none = BTreeMap::new();
     let alone = Place {
         collections: &none,
@@ -233,18 +235,22 @@ fn expr(value: &Expr, place: Place<'_>, pointer: &str) -> Result<(), SandboxErro
         filter.iter().try_for_each(|only| filters(only, place, pointer))
     };
     match value {
-        Expr::Const(_) | Expr::Now(_) => Ok(()),
         Expr::Body(_) | Expr::Sha256(_) if !place.body => mistake(pointer, "no request body"),
         Expr::Caller(_) | Expr::NewId(_) if !place.request => {
             mistake(pointer, "nobody calls here: only const, field, now, choose")
         }
-        Expr::Body(_) | Expr::Sha256(_) | Expr::Caller(_) | Expr::NewId(_) => Ok(()),
         Expr::Param(name) if !place.params.contains(name) => {
             mistake(pointer, "not a parameter of the path")
         }
-        Expr::Param(_) => Ok(()),
         Expr::Field(_) if !place.row => mistake(pointer, "there is no row here"),
-        Expr::Field(_) => Ok(()),
+        Expr::Const(_)
+        | Expr::Now(_)
+        | Expr::Body(_)
+        | Expr::Sha256(_)
+        | Expr::Caller(_)
+        | Expr::NewId(_)
+        | Expr::Param(_)
+        | Expr::Field(_) => Ok(()),
         Expr::Choose(choose) => {
             expr(&choose.on, place, pointer)?;
             let values = choose.cases.values().chain(choose.otherwise.as_ref());

@@ -145,7 +145,10 @@ impl Collection {
                 return Some(("/files/maxBytes".to_owned(), text));
             }
             if files.url_ttl.ms > MAX_URL_TTL_MS || files.url_ttl.ms == 0 {
-                return Some(("/files/urlTtl".to_owned(), "more than nothing, at most 1h".to_owned()));
+                return Some((
+                    "/files/urlTtl".to_owned(),
+                    "more than nothing, at most 1h".to_owned(),
+                ));
             }
         }
         let later = self.state.as_ref().map_or(&[][..], |state| &state.later);

@@ -41,8 +41,9 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration such as 500ms, 5m, 90d")))
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is not a duration such as 500ms, 5m, 90d"))
+        })
     }
 }
 
@@ -280,8 +281,12 @@ mod tests {
     fn values_have_exactly_one_meaning() {
         let read = |value| serde_json::from_value::<Expr>(value);
         assert!(matches!(read(json!("queued")).unwrap(), Expr::Const(_)));
-        assert!(matches!(read(json!({"linked": "reports", "field": "id"})).unwrap(), Expr::Linked(_)));
-        for bad in [json!([]), json!({}), json!({"body": "a", "const": 1}), json!({"script": "x"})] {
+        assert!(matches!(
+            read(json!({"linked": "reports", "field": "id"})).unwrap(),
+            Expr::Linked(_)
+        ));
+        for bad in [json!([]), json!({}), json!({"body": "a", "const": 1}), json!({"script": "x"})]
+        {
             assert!(read(bad.clone()).is_err(), "{bad}");
         }
         let both = json!({"field": "a", "body": "b", "present": true});

@@ -20,7 +20,8 @@ impl Work<'_> {
         let id = new_id(&collection.id_prefix, self.request.clock);
         new.fields.insert(collection.id_field.clone(), Value::from(id.as_str()));
         row::unique(collection, space, &create.collection, &id, &new.fields)?;
-        let answer = self.shown(&create.collection, &new, create.fields.as_deref(), create.presign)?;
+        let answer =
+            self.shown(&create.collection, &new, create.fields.as_deref(), create.presign)?;
         let mut changes = self.link_changes(space, &linked, None)?;
         changes.push(Change::Insert { collection: create.collection.clone(), id, row: new });
         space.commit(changes)?;

@@ -69,7 +69,9 @@ impl Work<'_> {
             let name = &link.collection;
             let collection = self.collection(name)?;
             for id in &found.ids {
-                let Some(before) = space.table(name)?.get(id) else { continue };
+                let Some(before) = space.table(name)?.get(id) else {
+                    continue;
+                };
                 let scope = Scope::of_request(self.request, space, linked);
                 let set: Map<_, _> = scope.with_row(collection, before).assign(&link.set);
                 let now = self.request.now;

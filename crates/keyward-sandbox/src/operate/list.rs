@@ -26,9 +26,9 @@ impl Work<'_> {
         let collection = self.collection(&list.collection)?;
         let scope = Scope::of_request(self.request, space, &linked);
         let mut rows = Vec::new();
-        let mut last = None;
+        let mut position = None;
         let mut more = false;
-        for (position, row) in space.table(&list.collection)?.before(page.before) {
+        for (at, row) in space.table(&list.collection)?.before(page.before) {
             let wanted = page.filters.iter().all(|(field, values)| {
                 let value = row.field(collection, field, scope.now);
                 value.is_some_and(|value| values.iter().any(|text| has_text(&value, text)))
@@ -41,9 +41,9 @@ impl Work<'_> {
                 break;
             }
             rows.push(Value::Object(row.shown(collection, list.fields.as_deref(), scope.now)));
-            last = Some(position);
+            position = Some(at);
         }
-        let next_cursor = last.filter(|_| more).map(cursor);
+        let next_cursor = position.filter(|_| more).map(cursor);
         if self.operation.bare {
             return Ok(Answer { next_cursor, ..self.answer(Value::Array(rows)) });
         }

@@ -58,9 +58,10 @@ impl Work<'_> {
             && !current.as_ref().is_some_and(|current| from.contains(current))
         {
             let current = current.unwrap_or_else(|| "none".to_owned());
-            let message =
-                format!("This needs the state {}; it is `{current}`", quoted(from));
-            return Err(Error::conflict(message).with("state", current).with("allowed", json!(from)));
+            let message = format!("This needs the state {}; it is `{current}`", quoted(from));
+            return Err(Error::conflict(message)
+                .with("state", current)
+                .with("allowed", json!(from)));
         }
         let scope = Scope::of_request(self.request, space, &subject.linked)
             .with_row(subject.collection, subject.row);

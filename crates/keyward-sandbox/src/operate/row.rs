@@ -14,7 +14,9 @@ pub(crate) const DEFAULT_TYPE: &str = "application/octet-stream";
 /// Computes the hash fields; one that is there already must be equal.
 pub(crate) fn hash(collection: &Collection, fields: &mut Map<String, Value>) -> Result<(), Error> {
     for (name, hash) in &collection.hashes {
-        let Some(source) = fields.get(&hash.of) else { continue };
+        let Some(source) = fields.get(&hash.of) else {
+            continue;
+        };
         let computed = Value::from(format!("{}{}", hash.prefix, canonical::sha256(source)));
         if fields.get(name).is_some_and(|given| *given != computed) {
             let text = format!("`{name}` is not the hash of `{}`", hash.of);
