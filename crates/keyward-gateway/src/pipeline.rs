@@ -86,6 +86,7 @@ impl<'p> Exchange<'p> {
 
     async fn answer(&mut self, parts: Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
         self.arrival.admit()?;
+        self.plane.may_decide()?;
         let uri = parts.uri.clone();
         let target = self.read_target(&parts, &uri)?;
         check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;

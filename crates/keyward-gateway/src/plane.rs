@@ -1,12 +1,13 @@
 //! The data plane of a node: what it decides with, and what it does with a decision.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
 
 use keyward_core::catalog::Catalog;
 use keyward_core::clock::Clock;
+use keyward_core::error::{Error, ErrorCode};
 use keyward_core::profile::Carrier;
 
 use crate::admin_tokens::AdminTokens;
@@ -87,6 +88,7 @@ pub(crate) struct Authority {
     pub(crate) admin_tokens: Arc<AdminTokens>,
     pub(crate) failed_callers: FailedCallers,
     pub(crate) epoch: AtomicU64,
+    stopped: AtomicBool,
 }
 
 /// What is particular to the product.
@@ -117,6 +119,7 @@ impl DataPlane {
                 admin_tokens: config.admin_tokens,
                 failed_callers: FailedCallers::new(),
                 epoch: AtomicU64::new(0),
+                stopped: AtomicBool::new(false),
             },
             product: Product::new(config.product)?,
             upstreams: Upstreams::new(config.upstreams)?,
@@ -146,6 +149,20 @@ impl DataPlane {
     /// Says up to which epoch changes have been applied; verify answers with it.
     pub fn set_epoch(&self, epoch: u64) {
         self.authority.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Refuses every request from now on: what this node knows may no longer be true.
+    pub fn stop_deciding(&self) {
+        self.authority.stopped.store(true, Ordering::Release);
+    }
+
+    /// Refuses when this node may not decide.
+    pub(crate) fn may_decide(&self) -> Result<(), Error> {
+        if self.authority.stopped.load(Ordering::Acquire) {
+            let text = "This node cannot decide just now; try again, or call another one";
+            return Err(Error::new(ErrorCode::Unavailable, text));
+        }
+        Ok(())
     }
 
     /// Takes out what up to `max` keys did since they were last taken out.

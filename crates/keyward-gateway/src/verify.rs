@@ -62,6 +62,7 @@ async fn answer(
     now: Timestamp,
 ) -> std::result::Result<Response<PlaneBody>, Refusal> {
     arrival.admit()?;
+    plane.may_decide()?;
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
         let text = format!("{VERIFY_PATH} does not accept {}", parts.method);
@@ -74,6 +75,8 @@ async fn answer(
         .await
         .map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
+    // the body may have taken its time, and a key may have expired meanwhile
+    let now = plane.clock.now();
     let answer = decide_question(plane, caller.as_ref(), &asked, now)?;
     let bytes = serde_json::to_vec(&answer).map_err(|e| Error::internal(e.to_string()))?;
     let mut response = Response::new(PlaneBody::from(bytes));
