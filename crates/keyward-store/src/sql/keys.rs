@@ -41,7 +41,8 @@ statements! {
            AND (CAST($5 AS TEXT) IS NULL OR owner_id = $5)
            AND (CAST($6 AS TEXT) IS NULL OR REPLACE(scopes, $6, '') <> scopes)
            AND (CAST($7 AS TEXT) IS NULL OR key_id = $7 OR hint = $7
-                OR REPLACE(LOWER(name), LOWER($7), '') <> LOWER(name))
+                OR REPLACE(LOWER(name), LOWER($7), '') <> LOWER(name)
+                OR REPLACE(LOWER(description), LOWER($7), '') <> LOWER(description))
            AND (CAST($8 AS BIGINT) IS NULL OR COALESCE(last_used_at, created_at) < $8)
            AND (CAST($9 AS TEXT) IS NULL OR $9 =
                 CASE WHEN revoked_at IS NOT NULL THEN 'revoked'

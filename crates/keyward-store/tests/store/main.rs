@@ -3,4 +3,5 @@
 
 mod fixture;
 mod statements;
+mod stranger;
 mod writes;
