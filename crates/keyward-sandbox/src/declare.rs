@@ -73,8 +73,13 @@ pub(crate) fn read(document: &Value) -> Result<Plan, SandboxError> {
     let mut routes = matchit::Router::new();
     let mut count = 0;
     let paths = document.get("paths").and_then(Value::as_object);
-    for (path, item) in paths.into_iter().flatten() {
+    let paths = paths.into_iter().flatten();
+    for (path, item) in paths.filter(|(path, _)| !path.starts_with("x-")) {
         let pointer = format!("/paths/{}", escaped(path));
+        if !path.starts_with('/') || path.contains("{*") {
+            let text = "a path starts with `/` and its parameters stand for one segment";
+            return Err(SandboxError::document(pointer, text));
+        }
         let item = schema::resolve(document, item, &pointer)?;
         let template = format!("{base}{path}");
         let operations = path_item(document, item, &pointer, &template)?;

@@ -166,9 +166,7 @@ impl<'a> Scope<'a> {
         let (code, kind, name) = match &failed.subject {
             Subject::Field(name) => (ErrorCode::Conflict, "field", name.clone()),
             Subject::Body(name) => (ErrorCode::ValidationFailed, "field", name.clone()),
-            Subject::Caller(fact) => {
-                (ErrorCode::RbacDenied, "caller", format!("{fact:?}").to_lowercase())
-            }
+            Subject::Caller(fact) => (ErrorCode::RbacDenied, "caller", fact.as_str().to_owned()),
         };
         let text =
             failed.message.clone().unwrap_or_else(|| format!("`{name}` does not allow this"));

@@ -30,7 +30,7 @@ use crate::seeds::Seeds;
 use crate::state::State;
 
 /// Tenants times environments that hold data at once.
-pub const MAX_SPACES: usize = 1_024;
+pub const MAX_SPACES: usize = 256;
 /// Slugs that can be mapped to tenants.
 pub const MAX_TENANTS: usize = 1_024;
 /// Rows of one collection of one tenant in one environment.

@@ -4,8 +4,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Json, body::Body};
 use http::header::{ALLOW, CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use keyward_core::{Error, ErrorCode};
-use serde_json::{Value, json};
+use keyward_api::error::{Envelope, ErrorBody};
+use keyward_core::Error;
+use serde_json::Value;
 
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("keyward-next-cursor");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,21 +45,19 @@ pub(crate) fn success(answer: Answer) -> Response {
 
 pub(crate) fn refusal(refusal: &Refusal, request_id: &str) -> Response {
     let error = &refusal.error;
-    let status = status(error.code());
+    let status = keyward_api::error::status(error.code());
     if status.is_server_error() {
         tracing::error!(request_id, cause = error.internal_context(), "sandbox failed");
     }
-    let mut body = json!({
-        "code": error.code().as_str(),
-        "message": error.public(),
-        "requestId": request_id,
-    });
-    if !error.details().is_empty()
-        && let Some(members) = body.as_object_mut()
-    {
-        members.insert("details".to_owned(), Value::Object(error.details().clone()));
-    }
-    let mut response = (status, Json(json!({ "error": body }))).into_response();
+    let envelope = Envelope {
+        error: ErrorBody {
+            code: error.code().as_str().to_owned(),
+            message: error.public().to_owned(),
+            details: error.details().clone(),
+            request_id: request_id.to_owned(),
+        },
+    };
+    let mut response = (status, Json(envelope)).into_response();
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Keyward-Assertion"));
@@ -77,22 +76,4 @@ pub(crate) fn finish(mut response: Response<Body>, request_id: &str) -> Response
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().entry(CACHE_CONTROL).or_insert(no_store);
     response
-}
-
-const fn status(code: ErrorCode) -> StatusCode {
-    match code {
-        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
-        ErrorCode::RbacDenied => StatusCode::FORBIDDEN,
-        ErrorCode::InvalidRequest => StatusCode::BAD_REQUEST,
-        ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::Gone => StatusCode::GONE,
-        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        // the sandbox gives no other code
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
 }

@@ -6,6 +6,7 @@ use keyward_core::{Error, ErrorCode};
 use serde_json::{Map, Value, json};
 
 use crate::SandboxError;
+use crate::declare::escaped;
 
 /// Issues that one answer lists.
 const MAX_ISSUES: usize = 20;
@@ -78,7 +79,8 @@ fn issues(error: &jsonschema::ValidationError<'_>) -> Vec<Value> {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
-            .map(|name| json!({"path": format!("{path}/{name}"), "message": "unknown field"}))
+            .map(|name| format!("{path}/{}", escaped(name)))
+            .map(|path| json!({"path": path, "message": "unknown field"}))
             .collect(),
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! HTTP: who calls, which operation, and the signed file URLs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -29,6 +30,8 @@ use crate::{MAX_BODY_BYTES, Shared};
 const REQUEST_ID: HeaderName = HeaderName::from_static("keyward-request-id");
 /// Bytes of a request id that is repeated.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Query parameters of one request.
 const MAX_QUERY: usize = 32;
 
@@ -202,18 +205,21 @@ async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<
     if length.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let broken = |_| Error::new(ErrorCode::InvalidRequest, "The body broke off");
-        let Ok(data) = frame.map_err(broken)?.into_data() else {
-            continue;
-        };
-        if bytes.len().saturating_add(data.len()) > limit {
-            return Err(too_large());
+    let invalid = |text: &'static str| Error::new(ErrorCode::InvalidRequest, text);
+    let collect = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| invalid("The body broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len().saturating_add(data.len()) > limit {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&data);
         }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
+        Ok(bytes.freeze())
+    };
+    let late = |_| invalid("The body did not arrive in time");
+    tokio::time::timeout(BODY_DEADLINE, collect).await.map_err(late)?
 }
 
 fn query(parts: &Parts) -> Result<Vec<(String, String)>, Error> {

@@ -129,6 +129,8 @@ fn mistakes_of_the_document_are_found() {
     let response = json!({"$ref": "#/components/responses/None"});
     let place = format!("{post}/responses");
     refused(&place, json!({"200": response}), &format!("{place}/$ref"), "not in this document");
+    let at = "/paths/~1files~1{*rest}";
+    refused(at, json!({}), at, "one segment");
     refused("/servers/0/url", json!("https://{host}/v1"), "/servers/0/url", "variables");
     refused(
         "/paths/~1jobs~1{other}",
@@ -175,4 +177,42 @@ fn mistakes_of_the_seeds_are_found() {
 fn text_that_is_not_yaml_is_refused() {
     assert!(parse_yaml("a: [").is_err());
     assert_eq!(parse_yaml("{\"a\": 1}").unwrap(), json!({"a": 1}));
+}
+
+/// The pointers of everything inside the declarations.
+fn places(value: &Value, at: &str, inside: bool, found: &mut Vec<String>) {
+    if inside {
+        found.push(at.to_owned());
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let place = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+                places(member, &place, inside || name.starts_with("x-sandbox"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                places(item, &format!("{at}/{index}"), inside, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_stands_in_a_declaration_it_is_accepted_or_refused_with_a_pointer() {
+    let fixture = fixture();
+    let mut found = Vec::new();
+    places(&fixture, "", false, &mut found);
+    assert!(found.len() > 200);
+    for place in found {
+        for other in [json!(null), json!(-1), json!("é{"), json!([{}]), json!({"": {}})] {
+            let mut document = fixture.clone();
+            *document.pointer_mut(&place).unwrap() = other;
+            if let Err(error) = support::build(&document, &Value::Null) {
+                assert!(matches!(error, SandboxError::Document { .. }), "{place}: {error}");
+            }
+        }
+    }
 }

@@ -174,7 +174,10 @@ async fn ap10_the_hash_of_a_payload_is_computed_and_checked() {
     let same = new_proof(&at, &ada, json!({"payloadHash": computed})).await;
     assert_eq!(same["payloadHash"], proof["payloadHash"]);
     let wrong = json!({
-        "sourceId": "s", "payload": "text", "collectedAt": "2027-01-14T08:00:00Z", "payloadHash": computed
+        "sourceId": "s",
+        "payload": "text",
+        "collectedAt": "2027-01-14T08:00:00Z",
+        "payloadHash": computed,
     });
     let error = at.post(&ada, "/v2/proofs", wrong).await.refused(422, "validation_failed");
     assert_eq!(error["details"]["field"], "payloadHash");

@@ -59,6 +59,20 @@ pub(crate) enum CallerFact {
     RequestId,
 }
 
+impl CallerFact {
+    /// The word of the document.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyId => "keyId",
+            Self::Actor => "actor",
+            Self::Role => "role",
+            Self::Tenant => "tenant",
+            Self::Environment => "environment",
+            Self::RequestId => "requestId",
+        }
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum Expr {
