@@ -8,10 +8,10 @@ use parking_lot::RwLock;
 use keyward_core::authority::AdminTokenAuthority;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::{AdminTokenId, TenantId};
-use keyward_core::key::{KeyState, SecretKind};
+use keyward_core::key::{KeyState, Keyring, SecretKind};
 use keyward_core::time::Timestamp;
 
-use crate::keyring::Keyring;
+use crate::keyset::disprove;
 
 /// Every admin token of the deployment.
 pub struct AdminTokens {
@@ -64,6 +64,11 @@ impl AdminCaller {
         &self.token.scopes
     }
 
+    /// When it stops by itself.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.token.expires_at
+    }
+
     /// Whether it has this scope of Keyward's own API.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.token.scopes.iter().any(|granted| granted == scope)
@@ -86,14 +91,12 @@ impl From<AdminDenial> for Error {
                 ErrorCode::InvalidApiKey,
                 "This is a key of the product's API; an admin token is needed here",
             ),
-            AdminDenial::Expired => Self::new(
-                ErrorCode::ExpiredApiKey,
-                "The admin token has expired; make a new one",
-            ),
-            AdminDenial::Revoked => Self::new(
-                ErrorCode::Unauthorized,
-                "The admin token is revoked; make a new one",
-            ),
+            AdminDenial::Expired => {
+                Self::new(ErrorCode::ExpiredApiKey, "The admin token has expired; make a new one")
+            }
+            AdminDenial::Revoked => {
+                Self::new(ErrorCode::Unauthorized, "The admin token is revoked; make a new one")
+            }
         }
     }
 }
@@ -101,10 +104,7 @@ impl From<AdminDenial> for Error {
 impl AdminTokens {
     /// An empty set.
     pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self {
-            keyring,
-            tokens: RwLock::default(),
-        }
+        Self { keyring, tokens: RwLock::default() }
     }
 
     /// Puts a token in place of what was known of it.
@@ -132,13 +132,11 @@ impl AdminTokens {
         }
         let id = AdminTokenId::from_bits(presented.id_bits);
         let Some(token) = self.tokens.read().get(&id).cloned() else {
-            self.keyring.disprove(&presented);
+            disprove(&self.keyring, &presented);
             return Err(AdminDenial::Invalid);
         };
-        if !self
-            .keyring
-            .proves(&presented, &token.hash, token.pepper_version)
-        {
+        let version = token.pepper_version;
+        if !self.keyring.verify(&presented, &token.hash, version) {
             return Err(AdminDenial::Invalid);
         }
         match KeyState::at(now, token.expires_at, token.revoked_at) {

@@ -28,21 +28,14 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let retry_after =
             (error.code() == ErrorCode::Unavailable).then_some(UNAVAILABLE_RETRY_SECONDS);
-        Self {
-            error,
-            retry_after,
-            close: false,
-        }
+        Self { error, retry_after, close: false }
     }
 }
 
 impl Refusal {
     /// A refusal after which the connection is closed.
     pub(crate) fn closing(error: Error) -> Self {
-        Self {
-            close: true,
-            ..Self::from(error)
-        }
+        Self { close: true, ..Self::from(error) }
     }
 
     /// The answer. Nothing of it may be kept by a cache.
@@ -74,15 +67,15 @@ impl Refusal {
 fn challenge(error: &Error) -> Option<HeaderValue> {
     match error.code() {
         ErrorCode::MissingApiKey => Some(HeaderValue::from_static(r#"Bearer realm="api""#)),
-        ErrorCode::AmbiguousApiKey => Some(HeaderValue::from_static(
-            r#"Bearer realm="api", error="invalid_request""#,
-        )),
+        ErrorCode::AmbiguousApiKey => {
+            Some(HeaderValue::from_static(r#"Bearer realm="api", error="invalid_request""#))
+        }
         ErrorCode::InvalidApiKey
         | ErrorCode::ExpiredApiKey
         | ErrorCode::Unauthorized
-        | ErrorCode::EnvironmentMismatch => Some(HeaderValue::from_static(
-            r#"Bearer realm="api", error="invalid_token""#,
-        )),
+        | ErrorCode::EnvironmentMismatch => {
+            Some(HeaderValue::from_static(r#"Bearer realm="api", error="invalid_token""#))
+        }
         ErrorCode::Forbidden => {
             let first = error.details().get("requiredScopes")?.as_array()?.first()?;
             let scopes = words(first, " ")?;
@@ -113,14 +106,9 @@ pub(crate) fn mark(
     request_id: &HeaderValue,
     accepted: Option<&HeaderValue>,
 ) {
-    headers.insert(
-        HeaderName::from_static(crate::request_id::REQUEST_ID_HEADER),
-        request_id.clone(),
-    );
+    headers
+        .insert(HeaderName::from_static(crate::request_id::REQUEST_ID_HEADER), request_id.clone());
     if let Some(accepted) = accepted {
-        headers.insert(
-            HeaderName::from_static("keyward-accepted-scopes"),
-            accepted.clone(),
-        );
+        headers.insert(HeaderName::from_static("keyward-accepted-scopes"), accepted.clone());
     }
 }

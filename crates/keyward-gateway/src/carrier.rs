@@ -28,9 +28,8 @@ pub(crate) fn credential<'h>(headers: &'h HeaderMap, carriers: &[Carrier]) -> Ca
     let authorizations = headers.get_all(AUTHORIZATION).iter();
     let api_keys = headers.get_all(&X_API_KEY).iter();
     let by_scheme = authorizations.filter_map(|value| of_scheme(value.as_bytes(), carriers));
-    let by_header = api_keys
-        .filter(|_| carriers.contains(&Carrier::XApiKey))
-        .map(http::HeaderValue::as_bytes);
+    let by_header =
+        api_keys.filter(|_| carriers.contains(&Carrier::XApiKey)).map(http::HeaderValue::as_bytes);
     let mut found = by_scheme.chain(by_header);
     match (found.next(), found.next()) {
         (None, _) => Carried::Nothing,
@@ -92,10 +91,7 @@ pub(crate) fn tenant_header(
 /// Whether a browser's page made this call: browsers set these marks, pages cannot remove them.
 pub(crate) fn is_from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN)
-        || headers
-            .get_all(&SEC_FETCH_SITE)
-            .iter()
-            .any(|site| site.as_bytes() != b"none")
+        || headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() != b"none")
 }
 
 #[cfg(test)]
@@ -142,10 +138,7 @@ mod tests {
     fn marks_of_a_browser() {
         let check = |pairs: &[(&'static str, &'static str)]| is_from_browser(&headers(pairs));
         assert!(!check(&[]));
-        assert!(!check(&[
-            ("sec-fetch-site", "none"),
-            ("sec-fetch-mode", "cors")
-        ]));
+        assert!(!check(&[("sec-fetch-site", "none"), ("sec-fetch-mode", "cors")]));
         assert!(check(&[("origin", "null")]));
         assert!(check(&[("sec-fetch-site", "cross-site")]));
         assert!(check(&[("sec-fetch-site", "same-site")]));

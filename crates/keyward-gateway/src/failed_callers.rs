@@ -72,8 +72,7 @@ impl FailedCallers {
                 callers.remove(&address);
             }
         }
-        self.remembered
-            .fetch_sub(before - callers.len(), Ordering::Relaxed);
+        self.remembered.fetch_sub(before - callers.len(), Ordering::Relaxed);
     }
 
     fn shard(&self, address: IpAddr) -> Option<&Mutex<HashMap<IpAddr, i64>>> {

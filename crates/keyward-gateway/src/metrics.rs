@@ -58,11 +58,7 @@ impl Metrics {
         let row = one.route.unwrap_or(self.catalog.routes().len());
         let column = one.code.map_or(COLUMNS - 1, |code| code as usize);
         add(self.requests.get(row * COLUMNS + column), 1);
-        add(
-            self.statuses
-                .get(usize::from(one.status / 100).wrapping_sub(1)),
-            1,
-        );
+        add(self.statuses.get(usize::from(one.status / 100).wrapping_sub(1)), 1);
         let millis = one.duration_ns / 1_000_000;
         let bucket = BUCKETS_MS.iter().position(|end| millis < *end);
         add(self.buckets.get(bucket.unwrap_or(BUCKETS_MS.len())), 1);
@@ -94,11 +90,7 @@ impl Metrics {
         );
         let code = ErrorCode::ALL.get(column).map_or(OK, |code| code.as_str());
         let decision = if code == OK { "permit" } else { "deny" };
-        [
-            ("route", route),
-            ("decision", decision.to_owned()),
-            ("code", code.to_owned()),
-        ]
+        [("route", route), ("decision", decision.to_owned()), ("code", code.to_owned())]
     }
 
     fn encode_statuses(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -117,10 +109,7 @@ impl Metrics {
     }
 
     fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        let ends = BUCKETS_MS
-            .iter()
-            .map(|end| seconds(end * 1_000_000))
-            .chain([f64::MAX]);
+        let ends = BUCKETS_MS.iter().map(|end| seconds(end * 1_000_000)).chain([f64::MAX]);
         let counts = self.buckets.iter().map(|cell| cell.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();
         let total = buckets.iter().map(|(_, count)| count).sum();
@@ -148,10 +137,7 @@ fn encode_count(encoder: &mut MetricEncoder<'_>, count: u64) -> std::fmt::Result
     encoder.encode_counter::<NoLabels, u64, u64>(&count, None)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a sum of durations needs no exact nanosecond"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a sum of durations needs no exact nanosecond")]
 fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }

@@ -71,10 +71,7 @@ impl<'p> Exchange<'p> {
                 trace: header("traceparent").filter(|it| received_traceparent(it).is_some()),
                 agent: header(USER_AGENT.as_str()),
                 method: parts.method.clone(),
-                client: plane
-                    .policy
-                    .trusted_proxies
-                    .client(arrival.peer, &parts.headers),
+                client: plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
                 at,
                 started_ns: plane.clock.monotonic_ns(),
                 matched: None,
@@ -130,10 +127,7 @@ impl<'p> Exchange<'p> {
         let target = Target::parse(text).map_err(Error::from)?;
         let named = parts.headers.get(HOST).map(HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
-        if uri
-            .authority()
-            .is_some_and(|authority| differs(authority.as_str()))
-        {
+        if uri.authority().is_some_and(|authority| differs(authority.as_str())) {
             let text = "The address names another host than the Host header";
             return Err(Error::new(ErrorCode::InvalidPath, text).into());
         }
@@ -238,10 +232,7 @@ impl<'p> Exchange<'p> {
 
     fn environments(&self, parts: &Parts) -> EnvironmentSet {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        self.arrival
-            .listener
-            .environments
-            .of(host.unwrap_or_default())
+        self.arrival.listener.environments.of(host.unwrap_or_default())
     }
 
     /// Stage 4: the upstream's answer.
@@ -256,10 +247,7 @@ impl<'p> Exchange<'p> {
             return Err(Error::internal("a permit without a key").into());
         };
         let Some(upstream) = self.plane.upstreams.of(key.environment) else {
-            let text = format!(
-                "There is no API behind this gateway for {} keys",
-                key.environment
-            );
+            let text = format!("There is no API behind this gateway for {} keys", key.environment);
             return Err(Error::new(ErrorCode::Unavailable, text).into());
         };
         let passage = Passage {
@@ -274,20 +262,12 @@ impl<'p> Exchange<'p> {
             now: self.record.at,
             now_ns: self.record.started_ns,
         };
-        forward(permit, upstream, &passage, parts, body)
-            .await
-            .map_err(|error| {
-                // what is left of a refused body is never read
-                let unread = matches!(
-                    error.code(),
-                    ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest
-                );
-                if unread {
-                    Refusal::closing(error)
-                } else {
-                    error.into()
-                }
-            })
+        forward(permit, upstream, &passage, parts, body).await.map_err(|error| {
+            // what is left of a refused body is never read
+            let unread =
+                matches!(error.code(), ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest);
+            if unread { Refusal::closing(error) } else { error.into() }
+        })
     }
 
     /// Stage 4 for an operation that Keyward answers itself.
@@ -301,9 +281,7 @@ impl<'p> Exchange<'p> {
         let Some(key) = &self.record.key else {
             return Err(Error::internal("a permit without a key").into());
         };
-        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES)
-            .await
-            .map_err(Refusal::closing)?;
+        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES).await.map_err(Refusal::closing)?;
         let call = BuiltinCall {
             name: name.to_owned(),
             caller: BuiltinCaller {

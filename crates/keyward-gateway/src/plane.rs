@@ -124,10 +124,7 @@ impl DataPlane {
             product: Product::new(config.product)?,
             upstreams: Upstreams::new(config.upstreams)?,
             policy: config.policy,
-            recorder: Recorder {
-                usage: Usage::new(),
-                metrics,
-            },
+            recorder: Recorder { usage: Usage::new(), metrics },
         })
     }
 

@@ -55,9 +55,7 @@ pub(crate) fn received_traceparent(value: &HeaderValue) -> Option<&str> {
     let well_formed = [2, 32, 16, 2].into_iter().all(|digits| {
         parts.next().is_some_and(|part| {
             part.len() == digits
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+                && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         })
     });
     let all_zero = |part: Option<&str>| part.is_none_or(|part| part.bytes().all(|b| b == b'0'));
@@ -84,24 +82,12 @@ mod tests {
     fn trace_contexts() {
         let check =
             |text: &'static str| received_traceparent(&HeaderValue::from_static(text)).is_some();
-        assert!(check(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-        assert!(!check(
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01"
-        ));
-        assert!(!check(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"
-        ));
-        assert!(!check(
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"
-        ));
-        assert!(!check(
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-        assert!(!check(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"
-        ));
+        assert!(check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!check("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));
+        assert!(!check("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"));
+        assert!(!check("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"));
+        assert!(!check("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(!check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"));
         assert!(!check("x"));
         let started = started_traceparent(RequestId::from_bits(7 << 64));
         assert!(received_traceparent(&HeaderValue::try_from(started).unwrap()).is_some());

@@ -60,10 +60,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            lost: AtomicU64::new(0),
-        }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), lost: AtomicU64::new(0) }
     }
 
     pub(crate) fn note(&self, one: &Use<'_>) {
@@ -75,13 +72,8 @@ impl Usage {
         if let Some(row) = rows.find_mut(hash, |row| row.key == one.key) {
             row.add(one);
         } else if rows.len() < MAX_USED_KEYS / SHARDS {
-            let mut row = UsageRow {
-                tenant: one.tenant,
-                key: one.key,
-                permitted: 0,
-                refused: 0,
-                last: None,
-            };
+            let mut row =
+                UsageRow { tenant: one.tenant, key: one.key, permitted: 0, refused: 0, last: None };
             row.add(one);
             rows.insert_unique(hash, row, |row| hash_of(row.key));
         } else {
@@ -125,11 +117,8 @@ impl UsageRow {
                 }
             }
             none => {
-                *none = Some(LastUse {
-                    at: one.at,
-                    ip: one.ip,
-                    agent: one.agent.map(bounded_agent),
-                });
+                *none =
+                    Some(LastUse { at: one.at, ip: one.ip, agent: one.agent.map(bounded_agent) });
             }
         }
     }
@@ -183,14 +172,8 @@ mod tests {
         rows.sort_by_key(|row| row.key);
         assert_eq!((rows[0].permitted, rows[0].refused), (2, 1));
         let last = rows[0].last.as_ref().unwrap();
-        assert_eq!(
-            (last.at.as_millis(), last.agent.as_deref()),
-            (20, Some("curl/8?"))
-        );
-        assert_eq!(
-            (rows[1].permitted, rows[1].refused, rows[1].last.is_none()),
-            (0, 1, true)
-        );
+        assert_eq!((last.at.as_millis(), last.agent.as_deref()), (20, Some("curl/8?")));
+        assert_eq!((rows[1].permitted, rows[1].refused, rows[1].last.is_none()), (0, 1, true));
         assert!(usage.drain(10).is_empty());
         usage.note(&one(1, true, 10));
         usage.note(&one(2, true, 10));

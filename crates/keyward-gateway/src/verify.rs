@@ -71,9 +71,7 @@ async fn answer(
     }
     let caller = admit_caller(plane, arrival.peer, &parts.headers, now)?;
     check_media_type(&parts.headers)?;
-    let body = read_whole(body, MAX_VERIFY_BODY_BYTES)
-        .await
-        .map_err(Refusal::closing)?;
+    let body = read_whole(body, MAX_VERIFY_BODY_BYTES).await.map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
     // the body may have taken its time, and a key may have expired meanwhile
     let now = plane.clock.now();
@@ -110,14 +108,10 @@ fn admit_caller(
         let text = "Too many wrong admin tokens came from this address; wait and try again";
         return Err(Error::new(ErrorCode::RateLimited, text).with("failed", "failed_caller"));
     }
-    let caller = plane
-        .authority
-        .admin_tokens
-        .authenticate(token, now)
-        .map_err(|denial| {
-            failed.failed(peer, now.as_millis());
-            Error::from(denial)
-        })?;
+    let caller = plane.authority.admin_tokens.authenticate(token, now).map_err(|denial| {
+        failed.failed(peer, now.as_millis());
+        Error::from(denial)
+    })?;
     if caller.has_scope(VERIFY_SCOPE) {
         Ok(Some(caller))
     } else {
@@ -128,15 +122,9 @@ fn admit_caller(
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<()> {
-    let sent = headers
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+    let sent = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = sent.split(|byte| *byte == b';').next().unwrap_or_default();
-    if essence
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"application/json")
-    {
+    if essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
         return Ok(());
     }
     let text = "Send the body as Content-Type: application/json";
@@ -198,14 +186,8 @@ fn decide_both(
     now: Timestamp,
 ) -> Result<Option<Denial>> {
     let needed = catalog.requirement(&asked.scopes).ok_or_else(|| {
-        let unknown = asked
-            .scopes
-            .iter()
-            .find(|scope| catalog.requirement(&[scope]).is_none());
-        let text = format!(
-            "There is no scope {}",
-            unknown.map_or("", |scope| scope.as_ref())
-        );
+        let unknown = asked.scopes.iter().find(|scope| catalog.requirement(&[scope]).is_none());
+        let text = format!("There is no scope {}", unknown.map_or("", |scope| scope.as_ref()));
         Error::validation("scopes", text)
     })?;
     if let (Some(method), Some(path)) = (&asked.method, &asked.path) {
@@ -241,19 +223,13 @@ fn response<'a>(
         tenant_id: key.map(|key| key.tenant.id),
         environment: key.map(|key| key.environment),
         scopes: scopes.unwrap_or_default(),
-        role: key
-            .filter(|key| key.role.is_some())
-            .map(|key| key.role_name(catalog).into()),
+        role: key.filter(|key| key.role.is_some()).map(|key| key.role_name(catalog).into()),
         actor: key.map(|key| Cow::Owned(key.owner.to_string())),
         expires_at: key.and_then(|key| key.expires_at),
         rate_limits: Vec::new(),
         quota: None,
         failed: denial.map(|denial| Cow::Borrowed(denial.step.as_str())),
-        trace: explain.then(|| {
-            steps()
-                .map(|(step, how)| TraceStep::new(step, how))
-                .collect()
-        }),
+        trace: explain.then(|| steps().map(|(step, how)| TraceStep::new(step, how)).collect()),
         epoch: plane.authority.epoch.load(Ordering::Acquire),
     }
 }

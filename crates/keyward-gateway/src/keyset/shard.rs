@@ -83,19 +83,15 @@ impl Shard {
     }
 
     pub(super) fn find(&self, id: KeyId) -> Option<(KeyEntry, KeyLabel)> {
-        let slot = *self
-            .index
-            .find(index_hash(id), |slot| self.is_at(*slot, id))?;
+        let slot = *self.index.find(index_hash(id), |slot| self.is_at(*slot, id))?;
         let (chunk, at) = place(slot);
         let chunk = self.chunks.get(chunk)?;
         Some((*chunk.entries.get(at)?, chunk.labels.get(at)?.clone()))
     }
 
     pub(super) fn replace(&mut self, entry: KeyEntry, label: KeyLabel) {
-        let known = self
-            .index
-            .find(index_hash(entry.id), |slot| self.is_at(*slot, entry.id))
-            .copied();
+        let known =
+            self.index.find(index_hash(entry.id), |slot| self.is_at(*slot, entry.id)).copied();
         if let Some(slot) = known.or_else(|| self.reuse(&entry)) {
             let (chunk, at) = place(slot);
             if let Some(chunk) = self.chunks.get_mut(chunk) {
@@ -119,11 +115,7 @@ impl Shard {
         };
         let (slot, _) = found.remove();
         let (chunk, at) = place(slot);
-        if let Some(label) = self
-            .chunks
-            .get_mut(chunk)
-            .and_then(|chunk| chunk.labels.get_mut(at))
-        {
+        if let Some(label) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.labels.get_mut(at)) {
             label.name = Arc::from("");
             label.ip_allowlist = None;
         }
@@ -140,11 +132,7 @@ impl Shard {
     }
 
     fn append(&mut self, entry: KeyEntry, label: KeyLabel) {
-        if self
-            .chunks
-            .last()
-            .is_none_or(|chunk| chunk.entries.len() == CHUNK)
-        {
+        if self.chunks.last().is_none_or(|chunk| chunk.entries.len() == CHUNK) {
             self.chunks.push(Chunk {
                 entries: Vec::with_capacity(CHUNK),
                 labels: Vec::with_capacity(CHUNK),

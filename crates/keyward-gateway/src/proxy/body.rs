@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -26,6 +27,9 @@ pub enum BodyError {
     /// The connection broke, or the framing is wrong.
     #[error("the body broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The answer was complete before the body was.
+    #[error("the answer came before the end of the body")]
+    Abandoned,
     /// The source of the body failed.
     #[error("the source of the body failed: {0}")]
     Source(Box<dyn std::error::Error + Send + Sync>),
@@ -98,25 +102,44 @@ pub(crate) enum Progress {
     TimedOut = 3,
     /// The caller broke off or framed it wrongly.
     Broken = 4,
+    /// The answer came whole before the body did; nobody wants the rest.
+    Abandoned = 5,
 }
 
 /// Shared between a request's body and whoever waits for the answer.
 #[derive(Clone, Default)]
-pub(crate) struct Watch(Arc<AtomicU8>);
+pub(crate) struct Watch(Arc<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    progress: AtomicU8,
+    body: AtomicWaker,
+}
 
 impl Watch {
     pub(crate) fn progress(&self) -> Progress {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.progress.load(Ordering::Acquire) {
             1 => Progress::Finished,
             2 => Progress::TooLarge,
             3 => Progress::TimedOut,
             4 => Progress::Broken,
+            5 => Progress::Abandoned,
             _ => Progress::Flowing,
         }
     }
 
     fn set(&self, progress: Progress) {
-        self.0.store(progress as u8, Ordering::Release);
+        self.0.progress.store(progress as u8, Ordering::Release);
+    }
+
+    /// Stops a body that still flows. False when it had ended by itself.
+    fn abandon(&self) -> bool {
+        if self.progress() == Progress::Finished {
+            return false;
+        }
+        self.set(Progress::Abandoned);
+        self.0.body.wake();
+        true
     }
 }
 
@@ -161,6 +184,10 @@ impl RequestBody {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            self.watch.0.body.register(cx.waker());
+            if self.watch.progress() == Progress::Abandoned {
+                return Poll::Ready(Some(Err(BodyError::Abandoned)));
+            }
             ready!(self.idle.poll_expired(cx));
             return Poll::Ready(Some(self.fail(Progress::TimedOut, BodyError::TimedOut)));
         };
@@ -223,20 +250,25 @@ impl Body for ForwardBody {
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    upload: Option<Watch>,
     idle: IdleTimer,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
-        Self {
-            incoming,
-            lease: Some(lease),
-            idle: IdleTimer::new(idle),
-        }
+    /// `upload` watches the request's body, if it has one.
+    pub(crate) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        upload: Option<Watch>,
+        idle: Duration,
+    ) -> Self {
+        Self { incoming, lease: Some(lease), upload, idle: IdleTimer::new(idle) }
     }
 
-    fn give_back(&mut self) {
-        if let Some(lease) = self.lease.take() {
+    /// The answer is complete. Its connection is reused only if the request was sent whole.
+    fn end(&mut self) {
+        let abandoned = self.upload.take().is_some_and(|upload| upload.abandon());
+        if let Some(lease) = self.lease.take().filter(|_| !abandoned) {
             lease.give_back();
         }
     }
@@ -260,13 +292,13 @@ impl Body for UpstreamBody {
         match next {
             Some(Ok(frame)) if frame.is_data() => {
                 if body.incoming.is_end_stream() {
-                    body.give_back();
+                    body.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             // the header that would announce trailers does not pass either
             Some(Ok(_)) | None => {
-                body.give_back();
+                body.end();
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
@@ -287,9 +319,10 @@ impl Body for UpstreamBody {
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.give_back();
+        if !self.incoming.is_end_stream() {
+            self.lease = None;
         }
+        self.end();
     }
 }
 
@@ -302,11 +335,7 @@ pub(crate) struct IdleTimer {
 
 impl IdleTimer {
     pub(crate) const fn new(after: Duration) -> Self {
-        Self {
-            after,
-            armed: false,
-            sleep: None,
-        }
+        Self { after, armed: false, sleep: None }
     }
 
     /// Something moved.

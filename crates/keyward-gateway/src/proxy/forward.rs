@@ -46,10 +46,8 @@ pub(crate) async fn forward(
     parts: Parts,
     body: Incoming,
 ) -> Result<Response<PlaneBody>> {
-    let bounds = BodyBounds {
-        max_bytes: passage.max_body_bytes,
-        idle: upstream.config.body_idle_timeout,
-    };
+    let bounds =
+        BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
     let (body, watch) = bounded(body, bounds)?;
     let uri = origin_form(&parts.uri)?;
     let headers = outbound_headers(upstream, passage, parts.headers, &parts.method, &uri, &body);
@@ -62,14 +60,14 @@ pub(crate) async fn forward(
     }
     let (mut head, incoming) = response.into_parts();
     strip_response(&mut head.headers);
-    let cut_short = watch.is_some_and(|watch| watch.progress() != Progress::Finished);
+    let unfinished = |watch: &Watch| watch.progress() != Progress::Finished;
+    let cut_short = watch.as_ref().is_some_and(unfinished);
     if cut_short {
         // the rest of the request is never read, so nothing may follow it on this connection
-        head.headers
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     head.extensions.clear();
-    let body = UpstreamBody::new(incoming, lease, upstream.config.body_idle_timeout);
+    let body = UpstreamBody::new(incoming, lease, watch, upstream.config.body_idle_timeout);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
@@ -118,10 +116,7 @@ fn outbound_headers(
         headers.insert(HeaderName::from_static(name), value);
     };
     set("x-forwarded-for", ascii_header(passage.client.to_string()));
-    set(
-        "x-forwarded-proto",
-        HeaderValue::from_static(passage.scheme),
-    );
+    set("x-forwarded-proto", HeaderValue::from_static(passage.scheme));
     set("x-forwarded-host", host.unwrap_or_else(absent));
     set("x-request-id", passage.request_id_header.clone());
     let trace = trace
@@ -185,10 +180,7 @@ fn set_identity(
         request_id: text(passage.request_id_header),
     };
     let mut signed = String::with_capacity(1024);
-    upstream
-        .config
-        .assertion_key
-        .sign_into(&claims, &mut signed);
+    upstream.config.assertion_key.sign_into(&claims, &mut signed);
     set(assertion::HEADER, ascii_header(signed));
     set("keyward-scopes", or_dash(claims.scopes.join(" ")));
     set("keyward-tenant", key.tenant.header.clone());
@@ -206,11 +198,7 @@ fn text(value: &HeaderValue) -> &str {
 }
 
 fn or_dash(text: String) -> HeaderValue {
-    if text.is_empty() {
-        absent()
-    } else {
-        ascii_header(text)
-    }
+    if text.is_empty() { absent() } else { ascii_header(text) }
 }
 
 /// A name for people as header text: printable ASCII stays, everything else is percent-encoded.
@@ -248,14 +236,12 @@ fn upstream_error(error: SendError) -> Error {
         SendError::Body(Progress::TooLarge) => {
             Error::new(ErrorCode::PayloadTooLarge, "The body grew past the limit")
         }
-        SendError::Body(Progress::TimedOut) => Error::new(
-            ErrorCode::InvalidRequest,
-            "The body stood still for too long",
-        ),
-        SendError::Body(_) => Error::new(
-            ErrorCode::InvalidRequest,
-            "The body broke off or is framed wrongly",
-        ),
+        SendError::Body(Progress::TimedOut) => {
+            Error::new(ErrorCode::InvalidRequest, "The body stood still for too long")
+        }
+        SendError::Body(_) => {
+            Error::new(ErrorCode::InvalidRequest, "The body broke off or is framed wrongly")
+        }
     }
 }
 

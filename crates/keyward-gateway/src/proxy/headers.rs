@@ -41,29 +41,16 @@ const ENDS_HERE: [&str; 27] = [
 const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-user-"];
 
 /// Headers a `Connection` header may name although they end here.
-const HOP_BY_HOP: [&str; 7] = [
-    "close",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-];
+const HOP_BY_HOP: [&str; 7] =
+    ["close", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
 /// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do.
 fn ends_here(name: &str) -> bool {
     let listed = |name: &str| {
         ENDS_HERE.binary_search(&name).is_ok()
-            || ENDS_HERE_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
+            || ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
-    if name.contains('_') {
-        listed(&name.replace('_', "-"))
-    } else {
-        listed(name)
-    }
+    if name.contains('_') { listed(&name.replace('_', "-")) } else { listed(name) }
 }
 
 /// Refuses headers that two readers could understand differently.
@@ -90,11 +77,8 @@ pub(super) fn strip_request(headers: &mut HeaderMap, tenant_header: Option<&Head
     for name in connection_tokens(headers) {
         headers.remove(name.as_str());
     }
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| ends_here(name.as_str()))
-        .cloned()
-        .collect();
+    let doomed: Vec<HeaderName> =
+        headers.keys().filter(|name| ends_here(name.as_str())).cloned().collect();
     for name in doomed {
         headers.remove(name);
     }
@@ -179,25 +163,14 @@ mod tests {
         ] {
             assert!(ends_here(name), "{name}");
         }
-        for name in [
-            "accept",
-            "content-type",
-            "x-trace",
-            "my_header",
-            "user-agent",
-            "tracestate",
-        ] {
+        for name in ["accept", "content-type", "x-trace", "my_header", "user-agent", "tracestate"] {
             assert!(!ends_here(name), "{name}");
         }
     }
 
     #[test]
     fn a_connection_header_takes_its_own_along_and_none_of_ours() {
-        let mut map = headers(&[
-            ("connection", "x-once, Keep-Alive"),
-            ("x-once", "1"),
-            ("a", "b"),
-        ]);
+        let mut map = headers(&[("connection", "x-once, Keep-Alive"), ("x-once", "1"), ("a", "b")]);
         check_headers(&map, None).unwrap();
         strip_request(&mut map, None);
         assert_eq!(map.keys().collect::<Vec<_>>(), ["a"]);
@@ -213,10 +186,7 @@ mod tests {
         ] {
             let map = headers(&[("connection", named)]);
             let tenant_header = HeaderName::from_static("x-org");
-            assert!(
-                check_headers(&map, Some(&tenant_header)).is_err(),
-                "{named}"
-            );
+            assert!(check_headers(&map, Some(&tenant_header)).is_err(), "{named}");
         }
     }
 

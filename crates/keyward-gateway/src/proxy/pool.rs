@@ -42,10 +42,7 @@ impl Lease {
             while stack.len() >= MAX_IDLE || stack.front().is_some_and(|it| it.since_ns < limit) {
                 stack.pop_front();
             }
-            stack.push_back(Idle {
-                sender: self.sender,
-                since_ns: self.now_ns,
-            });
+            stack.push_back(Idle { sender: self.sender, since_ns: self.now_ns });
         });
     }
 }

@@ -44,8 +44,8 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// An upstream with the default deadlines: 5 s to connect, 60 s to the first byte, 60 s for a
-    /// body that stands still, 55 s for an unused connection.
+    /// An upstream with the default deadlines: 5 s to connect, a minute to the first byte, a minute
+    /// for a body that stands still, 55 s for an unused connection.
     pub fn new(
         environments: EnvironmentSet,
         url: impl Into<String>,
@@ -58,8 +58,8 @@ impl UpstreamConfig {
             audience: audience.into(),
             assertion_key,
             connect_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_secs(60),
-            body_idle_timeout: Duration::from_secs(60),
+            first_byte_timeout: Duration::from_mins(1),
+            body_idle_timeout: Duration::from_mins(1),
             pool_idle_timeout: Duration::from_secs(55),
         }
     }
@@ -108,24 +108,16 @@ pub(crate) struct Upstreams(Box<[Upstream]>);
 impl Upstreams {
     pub(crate) fn new(configs: Vec<UpstreamConfig>) -> Result<Self, InvalidUpstream> {
         for environment in Environment::ALL {
-            let claims = configs
-                .iter()
-                .filter(|it| it.environments.contains(environment));
+            let claims = configs.iter().filter(|it| it.environments.contains(environment));
             if claims.count() > 1 {
                 return Err(InvalidUpstream::Twice(environment));
             }
         }
-        configs
-            .into_iter()
-            .map(Upstream::new)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        configs.into_iter().map(Upstream::new).collect::<Result<_, _>>().map(Self)
     }
 
     pub(crate) fn of(&self, environment: Environment) -> Option<&Upstream> {
-        self.0
-            .iter()
-            .find(|it| it.config.environments.contains(environment))
+        self.0.iter().find(|it| it.config.environments.contains(environment))
     }
 }
 
@@ -145,12 +137,7 @@ impl Upstream {
         }
         let authority = uri.authority().cloned().ok_or_else(url)?;
         let host = HeaderValue::try_from(authority.as_str()).map_err(|_| url())?;
-        Ok(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            authority,
-            host,
-            config,
-        })
+        Ok(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), authority, host, config })
     }
 
     /// Sends a request and waits for the head of the answer. A pooled connection that turns out to
@@ -166,14 +153,8 @@ impl Upstream {
             let spare = repeatable(&request);
             match self.exchange(&mut sender, request, watch).await {
                 Ok(response) => return Ok((response, self.lease(sender, now_ns))),
-                Err(Failure {
-                    unsent: Some(unsent),
-                    ..
-                }) => request = *unsent,
-                Err(Failure {
-                    error: SendError::Broken(error),
-                    ..
-                }) => match spare {
+                Err(Failure { unsent: Some(unsent), .. }) => request = *unsent,
+                Err(Failure { error: SendError::Broken(error), .. }) => match spare {
                     Some(spare) => request = spare,
                     None => return Err(SendError::Broken(error)),
                 },
@@ -188,12 +169,7 @@ impl Upstream {
     }
 
     fn lease(&self, sender: Sender, now_ns: u64) -> Lease {
-        Lease {
-            sender,
-            upstream: self.id,
-            now_ns,
-            idle_ns: self.idle_ns(),
-        }
+        Lease { sender, upstream: self.id, now_ns, idle_ns: self.idle_ns() }
     }
 
     fn idle_ns(&self) -> u64 {
@@ -203,13 +179,10 @@ impl Upstream {
     async fn connect(&self) -> Result<Sender, SendError> {
         let host = self.authority.host().trim_matches(['[', ']']);
         let port = self.authority.port_u16().unwrap_or(80);
-        let stream = timeout(
-            self.config.connect_timeout,
-            TcpStream::connect((host, port)),
-        )
-        .await
-        .map_err(|_| SendError::ConnectTimeout)?
-        .map_err(SendError::Connect)?;
+        let stream = timeout(self.config.connect_timeout, TcpStream::connect((host, port)))
+            .await
+            .map_err(|_| SendError::ConnectTimeout)?
+            .map_err(SendError::Connect)?;
         // a proxy writes whole heads; waiting for more only adds delay
         stream.set_nodelay(true).map_err(SendError::Connect)?;
         let (sender, connection) = http1::Builder::new()
@@ -246,10 +219,7 @@ impl Upstream {
                 Err(_) if watch.is_some_and(|it| it.progress() == Progress::Flowing) => {}
                 Err(_) => {
                     let error = SendError::FirstByteTimeout;
-                    return Err(Failure {
-                        unsent: None,
-                        error,
-                    });
+                    return Err(Failure { unsent: None, error });
                 }
             }
         }
@@ -263,20 +233,12 @@ struct Failure {
 
 /// A copy of a request that may be sent twice: without a body, and of a safe method.
 fn repeatable(request: &Request<ForwardBody>) -> Option<Request<ForwardBody>> {
-    let safe = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !safe || !matches!(request.body(), ForwardBody::Empty) {
         return None;
     }
     let headers = request.headers().clone();
-    Some(outbound(
-        request.method().clone(),
-        request.uri().clone(),
-        headers,
-        ForwardBody::Empty,
-    ))
+    Some(outbound(request.method().clone(), request.uri().clone(), headers, ForwardBody::Empty))
 }
 
 /// A request as it goes out.

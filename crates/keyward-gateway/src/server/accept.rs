@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use keyward_core::ip::canonical;
 use crate::plane::DataPlane;
 use crate::server::connection::{Fallback, Serving, Task, serve};
 use crate::server::{
-    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, RuntimeShape,
+    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, RuntimeShape, Stage,
 };
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -41,18 +40,14 @@ impl GatewayServer {
         plane: Arc<DataPlane>,
         options: GatewayOptions,
     ) -> io::Result<Self> {
+        let stage = watch::Sender::new(Stage::Open);
         let listener = Listener {
             environments: options.environments,
             public_scheme: if options.behind_tls { "https" } else { "http" },
             max_body_bytes: options.limits.max_body_bytes,
-            draining: AtomicBool::new(false),
+            stage: stage.subscribe(),
         };
-        let setup = Setup {
-            plane,
-            listener,
-            limits: options.limits,
-            task: Task::Gateway,
-        };
+        let setup = Setup { plane, listener, limits: options.limits, task: Task::Gateway, stage };
         Running::start(addresses, setup, options.runtime).map(Self)
     }
 
@@ -77,18 +72,14 @@ impl InternalServer {
         limits: ConnectionLimits,
         runtime: RuntimeShape,
     ) -> io::Result<Self> {
+        let stage = watch::Sender::new(Stage::Open);
         let listener = Listener {
             environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
             public_scheme: "http",
             max_body_bytes: limits.max_body_bytes,
-            draining: AtomicBool::new(false),
+            stage: stage.subscribe(),
         };
-        let setup = Setup {
-            plane,
-            listener,
-            limits,
-            task: Task::Internal(fallback),
-        };
+        let setup = Setup { plane, listener, limits, task: Task::Internal(fallback), stage };
         Running::start(addresses, setup, runtime).map(Self)
     }
 
@@ -109,38 +100,35 @@ struct Setup {
     listener: Listener,
     limits: ConnectionLimits,
     task: Task,
+    stage: watch::Sender<Stage>,
 }
 
 struct Running {
     address: SocketAddr,
-    listener: Arc<Listener>,
-    drain: watch::Sender<bool>,
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
     connections: Connections,
     threads: Vec<JoinHandle<()>>,
 }
+
+type ByAddress = Mutex<HashMap<IpAddr, usize>>;
 
 /// The connections of one listener, counted.
 #[derive(Clone)]
 struct Connections {
     slots: Arc<Semaphore>,
     all: u32,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_address: Arc<ByAddress>,
     per_address: usize,
 }
 
 impl Running {
     fn start(addresses: &[SocketAddr], setup: Setup, runtime: RuntimeShape) -> io::Result<Self> {
-        let (drain, draining) = watch::channel(false);
-        let (stop, stopping) = watch::channel(false);
         let connections = Connections::new(&setup.limits);
-        let listener = Arc::new(setup.listener);
         let serving = Arc::new(Serving {
             plane: setup.plane,
-            listener: Arc::clone(&listener),
+            listener: Arc::new(setup.listener),
             limits: setup.limits,
             task: setup.task,
-            drain: draining,
         });
         let copies = match runtime {
             RuntimeShape::Shared => 1,
@@ -154,38 +142,22 @@ impl Running {
             match runtime {
                 RuntimeShape::Shared => {
                     for socket in sockets {
-                        let accepting = accept(
-                            tokio_listener(socket)?,
-                            serving.clone(),
-                            connections.clone(),
-                        );
-                        tokio::spawn(until(stopping.clone(), accepting));
+                        let listener = TcpListener::from_std(socket)?;
+                        tokio::spawn(accept(listener, serving.clone(), connections.clone()));
                     }
                 }
                 RuntimeShape::PerCore(_) => {
-                    let thread = start_thread(sockets, serving, connections, stopping.clone());
-                    threads.push(thread?);
+                    threads.push(start_thread(sockets, serving, connections)?);
                 }
             }
         }
-        Ok(Self {
-            address,
-            listener,
-            drain,
-            stop,
-            connections,
-            threads,
-        })
+        Ok(Self { address, stage: setup.stage, connections, threads })
     }
 
     async fn drain(self, deadline: Duration) -> bool {
-        self.listener.draining.store(true, Ordering::Relaxed);
-        // nobody listens any more when every connection has ended already
-        let _ = self.drain.send(true);
-        let ended = timeout(deadline, self.connections.all_ended())
-            .await
-            .is_ok();
-        let _ = self.stop.send(true);
+        self.stage.send_replace(Stage::Draining);
+        let ended = timeout(deadline, self.connections.all_ended()).await.is_ok();
+        self.stage.send_replace(Stage::Stopped);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().all(|thread| thread.join().is_ok())
@@ -196,9 +168,7 @@ impl Running {
 
 impl Connections {
     fn new(limits: &ConnectionLimits) -> Self {
-        let all = u32::try_from(limits.max_connections)
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX).max(1);
         Self {
             slots: Arc::new(Semaphore::new(all as usize)),
             all,
@@ -228,7 +198,7 @@ impl Connections {
 }
 
 /// A counted connection of an address.
-struct Counted(Option<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>);
+struct Counted(Option<(Arc<ByAddress>, IpAddr)>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -255,11 +225,7 @@ fn listen(
     for copy in 0..copies {
         let mut sockets = Vec::with_capacity(addresses.len());
         for (position, address) in addresses.iter().enumerate() {
-            let address = if copy == 0 {
-                address
-            } else {
-                bound.get(position).unwrap_or(address)
-            };
+            let address = if copy == 0 { address } else { bound.get(position).unwrap_or(address) };
             let socket = listen_on(*address, copies > 1)?;
             if copy == 0 {
                 bound.push(socket.local_addr()?);
@@ -274,11 +240,7 @@ fn listen(
 }
 
 fn listen_on(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
@@ -293,53 +255,37 @@ fn listen_on(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListe
     Ok(socket.into())
 }
 
-fn tokio_listener(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    TcpListener::from_std(socket)
-}
-
 fn start_thread(
     sockets: Vec<std::net::TcpListener>,
     serving: Arc<Serving>,
     connections: Connections,
-    stopping: watch::Receiver<bool>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("keyward-plane".to_owned())
-        .spawn(move || {
-            runtime.block_on(async {
-                for socket in sockets {
-                    match tokio_listener(socket) {
-                        Ok(listener) => {
-                            tokio::spawn(accept(listener, serving.clone(), connections.clone()));
-                        }
-                        Err(error) => tracing::error!(%error, "a listener could not be started"),
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("keyward-plane".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            for socket in sockets {
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => {
+                        tokio::spawn(accept(listener, serving.clone(), connections.clone()));
                     }
+                    Err(error) => tracing::error!(%error, "a listener could not be started"),
                 }
-                // the runtime, and with it every connection that is left, ends with this
-                until(stopping, std::future::pending::<()>()).await;
-            });
-        })
-}
-
-/// Runs until it ends or the listener is told to stop.
-async fn until(mut stopping: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        _ = stopping.wait_for(|stop| *stop) => {}
-    }
+            }
+            // the runtime, and with it every connection that is left, ends with this
+            let mut stage = serving.listener.stage.clone();
+            let _ = stage.wait_for(|stage| *stage == Stage::Stopped).await;
+        });
+    })
 }
 
 /// Accepts connections until the listener drains.
 async fn accept(listener: TcpListener, serving: Arc<Serving>, connections: Connections) {
-    let mut drain = serving.drain.clone();
+    let mut stage = serving.listener.stage.clone();
     loop {
         let next = next_connection(&listener, &connections);
         let accepted = tokio::select! {
             biased;
-            _ = drain.wait_for(|draining| *draining) => return,
+            _ = stage.wait_for(|stage| *stage > Stage::Open) => return,
             accepted = next => accepted,
         };
         let Some((stream, peer, slot)) = accepted else {

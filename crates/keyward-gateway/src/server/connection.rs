@@ -14,13 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::pipeline;
 use crate::plane::DataPlane;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
 use crate::server::guard::{Guard, Turn};
-use crate::server::{Arrival, ConnectionLimits, Listener};
+use crate::server::{Arrival, ConnectionLimits, Listener, Stage};
 use crate::verify;
 
 /// Answers what the data plane does not: the rest of the internal listener.
@@ -42,35 +41,27 @@ pub(super) struct Serving {
     pub(super) listener: Arc<Listener>,
     pub(super) limits: ConnectionLimits,
     pub(super) task: Task,
-    pub(super) drain: watch::Receiver<bool>,
 }
 
 /// Serves a connection until it ends, or until it is idle while the listener drains.
 pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::net::IpAddr) {
     let turn = Turn::new();
     let guard = Guard::new(stream, Arc::clone(&turn), &serving.limits);
-    let mut drain = serving.drain.clone();
+    let mut stage = serving.listener.stage.clone();
     let service = service_fn(|request| {
         let bad_head = turn.begin();
         let flight = Flight(Arc::clone(&turn));
         let serving = Arc::clone(&serving);
         async move {
             let listener = Arc::clone(&serving.listener);
-            let arrival = Arrival {
-                peer,
-                listener,
-                bad_head,
-            };
+            let arrival = Arrival { peer, listener, bad_head };
             let response = match &serving.task {
                 Task::Gateway => pipeline::serve(&serving.plane, &arrival, request).await,
                 Task::Internal(fallback) => {
                     verify::serve(&serving.plane, &arrival, fallback, request).await
                 }
             };
-            Ok::<_, Infallible>(response.map(|body| InFlight {
-                body,
-                _flight: flight,
-            }))
+            Ok::<_, Infallible>(response.map(|body| InFlight { body, _flight: flight }))
         }
     });
     // the guard bounds heads, lengths and waiting more strictly than hyper would
@@ -81,9 +72,14 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
             biased;
             // a broken connection has nobody left to tell
             _ = connection.as_mut() => break,
-            changed = drain.changed() => {
+            changed = stage.changed() => {
+                let stopped = *stage.borrow_and_update() == Stage::Stopped;
                 connection.as_mut().graceful_shutdown();
+                if stopped {
+                    break;
+                }
                 if changed.is_err() {
+                    // the server was dropped without a drain: no deadline will come
                     let _ = connection.as_mut().await;
                     break;
                 }

@@ -71,7 +71,9 @@ enum Phase {
     Head,
     Length(u64),
     Chunked(Chunked),
-    /// Nothing more is read; the stand-in or nothing at all is what hyper gets.
+    /// The stand-in is all that hyper still gets; the refusal ends the connection.
+    Refused,
+    /// Nothing more comes.
     Ended,
 }
 
@@ -178,7 +180,7 @@ impl Guard {
                     Step::Ended => Phase::Head,
                 };
             }
-            Phase::Ended => self.end = self.ready,
+            Phase::Refused | Phase::Ended => self.end = self.ready,
         }
         Ok(true)
     }
@@ -193,7 +195,7 @@ impl Guard {
         self.buffer.extend_from_slice(stand_in);
         self.end = self.buffer.len();
         self.ready = self.end;
-        self.phase = Phase::Ended;
+        self.phase = Phase::Refused;
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
@@ -250,11 +252,7 @@ impl Guard {
             let new_partial = partial && !waiting.partial_seen;
             waiting.partial_seen = partial;
             waiting.quiet = if new_partial { 0 } else { waiting.quiet + 1 };
-            let patience = if partial || self.heads == 0 {
-                LOOKS
-            } else {
-                waiting.idle_looks
-            };
+            let patience = if partial || self.heads == 0 { LOOKS } else { waiting.idle_looks };
             if waiting.quiet >= patience {
                 return Poll::Ready(());
             }
@@ -313,6 +311,8 @@ impl AsyncRead for Guard {
                 continue;
             }
             match guard.phase {
+                // an end of the input would make hyper give the refusal up; writing wakes it
+                Phase::Refused => return Poll::Pending,
                 Phase::Ended => return Poll::Ready(Ok(())),
                 // a large body goes straight to where hyper wants it
                 Phase::Length(left)

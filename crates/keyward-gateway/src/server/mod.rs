@@ -7,7 +7,8 @@ mod options;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
 
 use keyward_core::error::{Error, ErrorCode};
 
@@ -18,12 +19,23 @@ pub use connection::Fallback;
 pub(crate) use guard::BadHead;
 pub use options::{ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape};
 
+/// How far a listener is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It takes connections.
+    Open,
+    /// It takes no more, and lets requests under way end.
+    Draining,
+    /// What has not ended is cut.
+    Stopped,
+}
+
 /// What all connections of one listener share.
 pub(crate) struct Listener {
     pub(crate) environments: ListenerEnvironments,
     pub(crate) public_scheme: &'static str,
     pub(crate) max_body_bytes: u64,
-    pub(crate) draining: AtomicBool,
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// How a request came in.
@@ -40,7 +52,7 @@ impl Arrival {
         if let Some(bad) = self.bad_head {
             return Err(Refusal::closing(bad.into()));
         }
-        if self.listener.draining.load(Ordering::Relaxed) {
+        if *self.listener.stage.borrow() > Stage::Open {
             let text = "This node is shutting down; try again";
             return Err(Refusal::closing(Error::new(ErrorCode::Unavailable, text)));
         }

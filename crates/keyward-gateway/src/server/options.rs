@@ -39,18 +39,12 @@ pub struct ListenerEnvironments {
 impl ListenerEnvironments {
     /// The same for every host.
     pub const fn all_hosts(environments: EnvironmentSet) -> Self {
-        Self {
-            by_host: Vec::new(),
-            otherwise: environments,
-        }
+        Self { by_host: Vec::new(), otherwise: environments }
     }
 
     /// By host name, with or without a port, and what every other host gets.
     pub fn by_host(hosts: Vec<(String, EnvironmentSet)>, otherwise: EnvironmentSet) -> Self {
-        Self {
-            by_host: hosts,
-            otherwise,
-        }
+        Self { by_host: hosts, otherwise }
     }
 
     pub(crate) fn of(&self, host: &str) -> EnvironmentSet {

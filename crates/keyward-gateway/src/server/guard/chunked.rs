@@ -27,13 +27,15 @@ enum State {
     },
     DataReturn,
     DataFeed,
-    /// The first byte of a trailer line, or the return of the last line.
+    /// The first byte of a trailer, or the return of the last line.
     LineStart {
         total: u16,
     },
-    Line {
+    Name {
         total: u16,
-        named: bool,
+    },
+    Value {
+        total: u16,
     },
     LineFeed {
         total: u16,
@@ -52,12 +54,7 @@ pub(super) enum Step {
 
 impl Chunked {
     pub(super) const fn new() -> Self {
-        Self {
-            state: State::Size {
-                value: 0,
-                digits: 0,
-            },
-        }
+        Self { state: State::Size { value: 0, digits: 0 } }
     }
 
     /// Reads on; says how many bytes belong to this body. Chunk extensions are refused: nobody
@@ -93,51 +90,26 @@ impl State {
                     return None;
                 }
                 let digit = char::from(byte).to_digit(16)?;
-                Self::Size {
-                    value: value * 16 + u64::from(digit),
-                    digits: digits + 1,
-                }
+                Self::Size { value: value * 16 + u64::from(digit), digits: digits + 1 }
             }
             (Self::Size { value, digits }, b'\r') if digits > 0 => Self::SizeFeed { value },
             (Self::SizeFeed { value: 0 }, b'\n') => Self::LineStart { total: 0 },
             (Self::SizeFeed { value }, b'\n') => Self::Data { left: value },
             (Self::DataReturn, b'\r') => Self::DataFeed,
-            (Self::DataFeed, b'\n') => Self::Size {
-                value: 0,
-                digits: 0,
-            },
+            (Self::DataFeed, b'\n') => Self::Size { value: 0, digits: 0 },
             (Self::LineStart { .. }, b'\r') => Self::LastFeed,
-            (Self::LineStart { total }, byte) if is_token(byte) => Self::Line {
-                total: total + 1,
-                named: false,
-            },
-            (Self::Line { total, named: true }, b'\r') => Self::LineFeed { total },
+            (Self::Name { total } | Self::Value { total } | Self::LineStart { total }, _)
+                if total >= MAX_TRAILER_BYTES =>
+            {
+                return None;
+            }
+            (Self::Name { total }, b':') => Self::Value { total: total + 1 },
+            (Self::LineStart { total } | Self::Name { total }, byte) if is_token(byte) => {
+                Self::Name { total: total + 1 }
+            }
+            (Self::Value { total }, b'\r') => Self::LineFeed { total },
+            (Self::Value { total }, b'\t' | b' '..=b'~') => Self::Value { total: total + 1 },
             (Self::LineFeed { total }, b'\n') => Self::LineStart { total },
-            (Self::Line { total, .. }, _) if total == MAX_TRAILER_BYTES => return None,
-            (
-                Self::Line {
-                    total,
-                    named: false,
-                },
-                b':',
-            ) => Self::Line {
-                total: total + 1,
-                named: true,
-            },
-            (
-                Self::Line {
-                    total,
-                    named: false,
-                },
-                byte,
-            ) if is_token(byte) => Self::Line {
-                total: total + 1,
-                named: false,
-            },
-            (Self::Line { total, named: true }, b'\t' | b' '..=b'~') => Self::Line {
-                total: total + 1,
-                named: true,
-            },
             _ => return None,
         })
     }
@@ -148,10 +120,7 @@ fn is_token(byte: u8) -> bool {
 }
 
 fn broken() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the chunks of the body are malformed",
-    )
+    io::Error::new(io::ErrorKind::InvalidData, "the chunks of the body are malformed")
 }
 
 #[cfg(test)]
@@ -172,19 +141,11 @@ mod tests {
             "1\r\na\r\n0\r\nx-sum: 1\r\ny:\r\n\r\n",
         ] {
             let with_next = format!("{body}GET / HTTP/1.1\r\n");
-            assert_eq!(
-                whole(&with_next),
-                Some((body.len(), Step::Ended)),
-                "{body:?}"
-            );
+            assert_eq!(whole(&with_next), Some((body.len(), Step::Ended)), "{body:?}");
             let mut bytewise = Chunked::new();
             for (at, byte) in body.bytes().enumerate() {
                 let step = bytewise.read(&[byte]).unwrap().1;
-                assert_eq!(
-                    step == Step::Ended,
-                    at + 1 == body.len(),
-                    "{body:?} at {at}"
-                );
+                assert_eq!(step == Step::Ended, at + 1 == body.len(), "{body:?} at {at}");
             }
         }
         assert_eq!(whole("5\r\nhel"), Some((6, Step::More)));
