@@ -1,0 +1,86 @@
+// A deployment of Keyward for the benchmarks: `keyward serve` on SQLite with the profile asiri.
+import { execFileSync } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { answers, binaries, freePorts, privateFile } from './servers.mjs'
+
+const MINT_AT_ONCE = 8
+export const binary = join(binaries, 'keyward')
+
+/** Starts a node whose upstream is this address; request log off, one thread for the gateway. */
+export async function serve({ folder, start }, core, upstream) {
+  const [gateway, control, internal] = await freePorts(3)
+  const config = join(folder, 'keyward.toml')
+  await privateFile(config, `
+environment = "development"
+data-dir = ${JSON.stringify(join(folder, 'data'))}
+profile = ${JSON.stringify(resolve('profiles/asiri'))}
+[control]
+listen = "127.0.0.1:${control}"
+[internal]
+listen = "127.0.0.1:${internal}"
+[gateway]
+threads = 1
+[[gateway.listener]]
+listen = "127.0.0.1:${gateway}"
+environments = ["live"]
+[[upstream]]
+environments = ["live"]
+url = "${upstream}"
+audience = "bench"
+[log]
+requests = false
+[shutdown]
+drain-delay = "0s"
+`)
+  const server = start(core, binary, ['serve', '--config', config])
+  const url = (port) => `http://127.0.0.1:${port}`
+  const node = {
+    ...server, server, config,
+    gateway: url(gateway), control: url(control), internal: url(internal),
+  }
+  return node
+}
+
+/** An admin token of the operator: the first administrator is made before the node starts. */
+export async function administrator(folder, node) {
+  const environment = { ...process.env, KEYWARD_CONFIG: node.config }
+  const link = execFileSync(binary, ['admin', 'setup-link'], {
+    env: environment, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  return link.trim()
+}
+
+/** A call of Keyward's own API. */
+export async function call(node, method, path, body) {
+  const response = await fetch(node.control + path, {
+    method,
+    headers: { authorization: `Bearer ${node.token}`, 'content-type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  })
+  const text = await response.text()
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+  return JSON.parse(text)
+}
+
+/** A tenant with a member and this many keys; answers with the secrets. */
+export async function mint(node, count) {
+  const tenant = await call(node, 'POST', '/v1/tenants', { slug: 'bench', name: 'Bench' })
+  const member = await call(node, 'POST', `/v1/tenants/${tenant.id}/members`,
+    { email: 'bench@bench.example', name: 'Bench', role: 'owner' })
+  const secrets = []
+  let left = count
+  const worker = async () => {
+    while (left > 0) {
+      left -= 1
+      const made = await call(node, 'POST', `/v1/tenants/${tenant.id}/keys`, {
+        name: `bench-${left}`, environment: 'live', ownerId: member.userId,
+        scopes: ['reports:read', 'audit:read', 'controls:read'],
+      })
+      secrets.push(made.secret)
+    }
+  }
+  await Promise.all(Array.from({ length: MINT_AT_ONCE }, worker))
+  return secrets
+}
+
+export const ready = (node) => answers(node.server, `${node.internal}/readyz`)
