@@ -47,9 +47,6 @@ pub struct AdminToken {
     /// When it was revoked.
     #[schema(required, value_type = Option<schema::Instant>)]
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used.
-    #[schema(required, value_type = Option<schema::Instant>)]
-    pub last_used_at: Option<Timestamp>,
 }
 
 /// Asks for a new admin token.

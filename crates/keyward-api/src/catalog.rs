@@ -37,6 +37,17 @@ impl CatalogScope {
     }
 }
 
+/// All scopes of the product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogScopes {
+    /// The scopes, in the order of their names.
+    pub data: Vec<CatalogScope>,
+    /// What a key for a demonstration carries.
+    #[schema(value_type = Vec<schema::ScopeName>)]
+    pub demo_scopes: Vec<String>,
+}
+
 /// One operation of the product's API that keys may call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -73,10 +84,7 @@ impl CatalogRoute {
         areas.sort_unstable();
         areas.dedup();
         let may_call = |role: &&Role| {
-            route
-                .alternatives
-                .iter()
-                .any(|alternative| role.areas.contains_all(alternative.areas))
+            route.alternatives.iter().any(|alternative| role.areas.contains_all(alternative.areas))
         };
         Self {
             operation_id: route.operation_id.clone(),
@@ -85,12 +93,7 @@ impl CatalogRoute {
             summary: route.summary.clone(),
             required_scopes: required_scopes(route, catalog),
             areas,
-            roles: catalog
-                .roles()
-                .iter()
-                .filter(may_call)
-                .map(|role| role.name.clone())
-                .collect(),
+            roles: catalog.roles().iter().filter(may_call).map(|role| role.name.clone()).collect(),
             builtin: route.builtin.is_some(),
         }
     }
@@ -99,11 +102,7 @@ impl CatalogRoute {
 /// The names of accepted scopes: any one list, and within it all.
 pub fn required_scopes(route: &Route, catalog: &Catalog) -> Vec<Vec<String>> {
     let names = |scopes| catalog.scope_names(scopes).map(str::to_owned).collect();
-    route
-        .alternatives
-        .iter()
-        .map(|alternative| names(alternative.scopes))
-        .collect()
+    route.alternatives.iter().map(|alternative| names(alternative.scopes)).collect()
 }
 
 /// A role of the product.
@@ -167,9 +166,7 @@ impl Bounded for SuggestScopes {
     fn check(&self) -> Result<()> {
         bounds::count("calls", self.calls.len(), 1, bounds::MAX_CALLS)?;
         let longest = bounds::MAX_METHOD_BYTES + 1 + bounds::MAX_PATH_BYTES;
-        self.calls
-            .iter()
-            .try_for_each(|call| bounds::bytes("calls", call, longest))
+        self.calls.iter().try_for_each(|call| bounds::bytes("calls", call, longest))
     }
 }
 
@@ -193,13 +190,9 @@ pub struct SuggestedScopes {
 pub struct SuggestedCall {
     /// The call as it was given.
     pub call: String,
-    /// The route it meets; `null` when no key may make it.
-    #[schema(required)]
-    pub route: Option<String>,
+    /// The route it meets.
+    pub route: String,
     /// Accepted scopes: any one list, and within it all.
     #[schema(value_type = Vec<Vec<schema::ScopeName>>)]
     pub required_scopes: Vec<Vec<String>>,
-    /// Why no key may make it.
-    #[schema(required)]
-    pub problem: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Members: users with a role in a tenant.
 
-use keyward_core::id::UserId;
+use keyward_core::id::{KeyId, UserId};
 use keyward_core::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -104,10 +104,7 @@ impl AddMember {
             (Some(id), None, None) => Ok(NewMember::Known(id)),
             (None, Some(email), Some(name)) => Ok(NewMember::Person { email, name }),
             (None, Some(_), None) => Err(Error::validation("name", "email needs a name with it")),
-            _ => Err(Error::validation(
-                "userId",
-                "Give either userId, or email and name",
-            )),
+            _ => Err(Error::validation("userId", "Give either userId, or email and name")),
         }
     }
 }
@@ -174,16 +171,26 @@ impl Bounded for OffboardMember {
     fn check(&self) -> Result<()> {
         match (self.keys, self.rehome_to) {
             (OffboardKeys::Revoke, None) | (OffboardKeys::Rehome, Some(_)) => Ok(()),
-            (OffboardKeys::Rehome, None) => Err(Error::validation(
-                "rehomeTo",
-                "keys: \"rehome\" needs rehomeTo, a user id",
-            )),
-            (OffboardKeys::Revoke, Some(_)) => Err(Error::validation(
-                "rehomeTo",
-                "rehomeTo goes with keys: \"rehome\" only",
-            )),
+            (OffboardKeys::Rehome, None) => {
+                Err(Error::validation("rehomeTo", "keys: \"rehome\" needs rehomeTo, a user id"))
+            }
+            (OffboardKeys::Revoke, Some(_)) => {
+                Err(Error::validation("rehomeTo", "rehomeTo goes with keys: \"rehome\" only"))
+            }
         }
     }
+}
+
+/// A key whose new owner's role does not cover all of its scopes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NarrowedKey {
+    /// The key.
+    #[schema(value_type = schema::KeyId)]
+    pub key_id: KeyId,
+    /// Its scopes that stop working; they stay in its record and return with a wider role.
+    #[schema(value_type = Vec<schema::ScopeName>)]
+    pub stopped_scopes: Vec<String>,
 }
 
 /// A membership that was just ended.
@@ -196,6 +203,8 @@ pub struct OffboardedMember {
     pub revoked_keys: u32,
     /// How many keys got another owner.
     pub rehomed_keys: u32,
+    /// Those of them whose new owner's role is a narrower ceiling than their scopes.
+    pub narrowed_keys: Vec<NarrowedKey>,
     /// From when on this holds everywhere.
     pub fence: Fence,
 }
@@ -212,10 +221,7 @@ mod tests {
     #[test]
     fn a_new_member_is_named_one_way() {
         let id = "usr_0000000000000000000007";
-        assert_eq!(
-            check::<AddMember>(&format!(r#"{{"userId":"{id}","role":"owner"}}"#)),
-            Ok(())
-        );
+        assert_eq!(check::<AddMember>(&format!(r#"{{"userId":"{id}","role":"owner"}}"#)), Ok(()));
         let person = r#"{"email":"ada@example.com","name":"Ada","role":"owner"}"#;
         assert_eq!(check::<AddMember>(person), Ok(()));
         assert!(check::<AddMember>(r#"{"role":"owner"}"#).is_err());
@@ -228,10 +234,6 @@ mod tests {
     fn rehoming_needs_an_owner() {
         assert_eq!(check::<OffboardMember>(r#"{"keys":"revoke"}"#), Ok(()));
         assert!(check::<OffboardMember>(r#"{"keys":"rehome"}"#).is_err());
-        assert!(
-            check::<OffboardMember>(r#"{"keys":"keep"}"#)
-                .unwrap_err()
-                .contains("rehome")
-        );
+        assert!(check::<OffboardMember>(r#"{"keys":"keep"}"#).unwrap_err().contains("rehome"));
     }
 }

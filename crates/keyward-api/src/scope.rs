@@ -9,6 +9,11 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+/// The most characters of a wrong scope that are quoted back.
+const MAX_QUOTED_CHARS: usize = 64;
+/// From which Jaro-Winkler similarity on a wrong scope is taken for a misspelt one.
+const LIKENESS_OF_A_TYPO: f64 = 0.85;
+
 macro_rules! scopes {
     ($($name:ident = $text:literal, $description:literal;)*) => {
         /// One right on Keyward's own API.
@@ -60,13 +65,32 @@ impl fmt::Display for ManagementScope {
 
 /// The text names none of Keyward's own scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownManagementScope;
+pub struct UnknownManagementScope {
+    text: String,
+    nearest: Option<ManagementScope>,
+}
+
+impl UnknownManagementScope {
+    fn new(text: &str) -> Self {
+        let text: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+        let likeness = |scope: &ManagementScope| strsim::jaro_winkler(scope.as_str(), &text);
+        let nearest = ManagementScope::ALL
+            .iter()
+            .copied()
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+            .filter(|scope| likeness(scope) >= LIKENESS_OF_A_TYPO);
+        Self { text, nearest }
+    }
+}
 
 impl fmt::Display for UnknownManagementScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a scope of the management API: use ")?;
+        write!(f, "{:?} is not a scope of the management API", self.text)?;
+        if let Some(near) = self.nearest {
+            return write!(f, "; did you mean {near}?");
+        }
         for (position, scope) in ManagementScope::ALL.iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
+            let separator = if position == 0 { ": use " } else { ", " };
             write!(f, "{separator}{scope}")?;
         }
         Ok(())
@@ -79,11 +103,8 @@ impl FromStr for ManagementScope {
     type Err = UnknownManagementScope;
 
     fn from_str(text: &str) -> Result<Self, UnknownManagementScope> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|s| s.as_str() == text)
-            .ok_or(UnknownManagementScope)
+        let mut known = Self::ALL.iter().copied();
+        known.find(|scope| scope.as_str() == text).ok_or_else(|| UnknownManagementScope::new(text))
     }
 }
 
@@ -111,3 +132,18 @@ impl PartialSchema for ManagementScope {
 }
 
 impl ToSchema for ManagementScope {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_scope_gets_the_nearest_name() {
+        let message = |text: &str| text.parse::<ManagementScope>().unwrap_err().to_string();
+        let expected =
+            r#""key:read" is not a scope of the management API; did you mean keys:read?"#;
+        assert_eq!(message("key:read"), expected);
+        assert!(message("*").contains(": use tenants:read, "));
+        assert!(message(&"x".repeat(9_999)).len() < 500);
+    }
+}

@@ -371,11 +371,11 @@ operations! {
             .also(&[ErrorCode::NotFound]);
 
     // The catalogue
-    /// All scopes a key can carry, in the order of the profile.
+    /// All scopes a key can carry, in the order of their names, and those of a demo key.
     LIST_SCOPES: "List the product's scopes" =
         entry("listScopes", Method::Get, "/v1/catalog/scopes", Tag::Catalog)
             .allow(Access::Authenticated, Scope::CatalogRead)
-            .answers::<Listing<catalog::CatalogScope>>();
+            .answers::<catalog::CatalogScopes>();
     /// All operations of the product that keys may call, with the scopes and roles that may.
     LIST_ROUTES: "List the product's routes" =
         entry("listRoutes", Method::Get, "/v1/catalog/routes", Tag::Catalog)
@@ -387,7 +387,7 @@ operations! {
         entry("listRoles", Method::Get, "/v1/catalog/roles", Tag::Catalog)
             .allow(Access::Authenticated, Scope::CatalogRead)
             .answers::<Listing<catalog::CatalogRole>>();
-    /// The fewest scopes that allow all of the calls.
+    /// The fewest scopes that allow all of the calls. A call that no key may make is refused.
     SUGGEST_SCOPES: "Suggest scopes for some calls" =
         entry("suggestScopes", Method::Post, "/v1/catalog/suggest-scopes", Tag::Catalog)
             .allow(Access::Authenticated, Scope::CatalogRead)

@@ -3,6 +3,7 @@
 mod mint;
 mod openapi;
 mod route;
+mod suggest;
 
 use std::collections::BTreeMap;
 
