@@ -23,6 +23,12 @@ impl Answer {
         Ok(Self { status: None, body, replayed: false })
     }
 
+    /// The body to keep for a repeated request. The value holds no secret.
+    pub(crate) fn kept<T: Serialize>(value: &T) -> Result<String> {
+        serde_json::to_string(value)
+            .map_err(|e| Error::internal(format!("an answer could not be kept: {e}")))
+    }
+
     /// The answer kept for a repeated request.
     pub(crate) fn replay(body: String) -> Self {
         Self { status: None, body: body.into_bytes(), replayed: true }

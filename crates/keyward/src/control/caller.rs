@@ -29,9 +29,9 @@ impl Caller {
             },
             Self::Token(token) => Actor {
                 kind: ActorKind::AdminToken,
-                id: token.id.to_string(),
-                name: token.name.clone(),
-                role: token.role.clone(),
+                id: token.id().to_string(),
+                name: token.name().to_owned(),
+                role: token.role().map(str::to_owned),
             },
         }
     }
@@ -40,7 +40,7 @@ impl Caller {
     pub(crate) fn tenant(&self) -> Option<TenantId> {
         match self {
             Self::Anonymous => None,
-            Self::Token(token) => token.tenant,
+            Self::Token(token) => token.tenant(),
         }
     }
 
@@ -48,7 +48,15 @@ impl Caller {
     pub(crate) fn role(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
-            Self::Token(token) => token.role.as_deref(),
+            Self::Token(token) => token.role(),
+        }
+    }
+
+    /// When the caller's credential stops by itself.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Anonymous => None,
+            Self::Token(token) => token.expires_at(),
         }
     }
 
@@ -56,18 +64,18 @@ impl Caller {
     pub(crate) fn principal(&self) -> String {
         match self {
             Self::Anonymous => "-".to_owned(),
-            Self::Token(token) => token.id.to_string(),
+            Self::Token(token) => token.id().to_string(),
         }
     }
 
     /// Whether the caller's credential carries the scope and the caller's role allows it.
     pub(crate) fn may(&self, scope: ManagementScope, catalog: &Catalog) -> bool {
         let Self::Token(token) = self else { return false };
-        let allowed = || match &token.role {
+        let allowed = || match token.role() {
             Some(role) => catalog.role(role).is_some_and(|role| role.may_use(scope.as_str())),
-            None => token.tenant.is_none(),
+            None => token.tenant().is_none(),
         };
-        token.scopes.iter().any(|granted| granted == scope.as_str()) && allowed()
+        token.has_scope(scope.as_str()) && allowed()
     }
 }
 
@@ -96,7 +104,7 @@ pub(super) fn authenticate(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    Ok(Caller::Token(tokens.authenticate(token.trim(), now).map_err(|denial| denial.to_error())?))
+    Ok(Caller::Token(tokens.authenticate(token.trim(), now)?))
 }
 
 /// Checks that the caller may use the operation on this tenant.
@@ -123,8 +131,8 @@ pub(super) fn authorize(
         return Ok(());
     }
     let Caller::Token(token) = caller else { return Err(Error::not_found("tenant")) };
-    if token.scopes.iter().any(|granted| granted == scope.as_str()) {
-        let role = token.role.as_deref().unwrap_or("-");
+    if token.has_scope(scope.as_str()) {
+        let role = token.role().unwrap_or("-");
         let text = format!("The role {role} may not use {}", scope.as_str());
         let error = Error::new(ErrorCode::RbacDenied, text).with("failed", "role");
         return Err(error.with("role", role));
@@ -133,5 +141,5 @@ pub(super) fn authorize(
     Err(Error::new(ErrorCode::Forbidden, text)
         .with("failed", "scope")
         .with("requiredScopes", vec![vec![scope.as_str()]])
-        .with("grantedScopes", token.scopes.clone()))
+        .with("grantedScopes", token.scopes().to_vec()))
 }

@@ -4,6 +4,8 @@ use keyward_api::Bounded;
 use keyward_core::{Error, ErrorCode, Result};
 use serde::de::DeserializeOwned;
 
+use crate::config::did_you_mean;
+
 /// What a handler reads from a request.
 pub(crate) trait Input: Sized + Send + 'static {
     /// Reads and checks it.
@@ -36,14 +38,19 @@ impl<T: DeserializeOwned + Bounded + Send + 'static> Input for Json<T> {
 impl<T: DeserializeOwned + Bounded + Send + 'static> Input for Query<T> {
     fn read(query: Option<&str>, body: &[u8]) -> Result<Self> {
         refuse_body(body)?;
-        let uri: http::Uri = format!("/?{}", query.unwrap_or_default())
-            .parse()
-            .map_err(|_| Error::validation("query", "The query string is not well-formed"))?;
-        let axum::extract::Query(value) = axum::extract::Query::<T>::try_from_uri(&uri)
-            .map_err(|e| field_error(ErrorCode::ValidationFailed, &source_text(&e)))?;
-        value.check()?;
-        Ok(Self(value))
+        read_query(query.unwrap_or_default()).map(Self)
     }
+}
+
+/// Reads and checks a query string.
+pub(crate) fn read_query<T: DeserializeOwned + Bounded>(query: &str) -> Result<T> {
+    let uri: http::Uri = format!("/?{query}")
+        .parse()
+        .map_err(|_| Error::validation("query", "The query string is not well-formed"))?;
+    let axum::extract::Query(value) = axum::extract::Query::<T>::try_from_uri(&uri)
+        .map_err(|e| field_error(ErrorCode::ValidationFailed, &source_text(&e)))?;
+    value.check()?;
+    Ok(value)
 }
 
 impl Input for Nothing {
@@ -56,6 +63,11 @@ impl Input for Nothing {
         refuse_body(body)?;
         Ok(Self)
     }
+}
+
+/// What to add to the refusal of a name that is not known.
+pub(super) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    did_you_mean(name, known).map(|near| format!("; did you mean {near}?")).unwrap_or_default()
 }
 
 fn refuse_query(query: Option<&str>) -> Result<()> {
@@ -93,11 +105,7 @@ fn field_error(code: ErrorCode, text: &str) -> Error {
         let mut quoted = rest.split('`');
         let field = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
-        let nearest = known.iter().max_by(|a, b| {
-            strsim::jaro_winkler(a, field).total_cmp(&strsim::jaro_winkler(b, field))
-        });
-        let hint = nearest.filter(|near| strsim::jaro_winkler(near, field) > 0.75);
-        let public = match hint {
+        let public = match did_you_mean(field, known.iter().copied()) {
             Some(near) => format!("There is no field {field:?}; did you mean {near:?}?"),
             None => format!("There is no field {field:?}; known are {}", known.join(", ")),
         };

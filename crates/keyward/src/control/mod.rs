@@ -5,6 +5,7 @@ mod caller;
 mod context;
 mod input;
 mod mount;
+mod paging;
 
 mod admin_tokens;
 mod audit;
@@ -12,11 +13,13 @@ mod catalog;
 mod keys;
 mod members;
 mod meta;
+mod pages;
 mod service_accounts;
 mod setup;
 mod tenants;
 mod users;
 
-pub(crate) use caller::Caller;
-pub(crate) use context::{ControlState, Ctx};
+pub(crate) use audit::page as audit_page;
+pub(crate) use context::ControlState;
+pub(crate) use input::read_query;
 pub(crate) use mount::router;

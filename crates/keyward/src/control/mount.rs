@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
-use axum::routing::MethodFilter;
+use axum::routing::{MethodFilter, MethodRouter};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -57,6 +57,17 @@ impl Mounts {
         self
     }
 
+    /// Mounts a page for browsers, which is no operation.
+    pub(super) fn page(mut self, path: &str, endpoint: MethodRouter) -> Self {
+        self.router = self.router.route(path, endpoint);
+        self
+    }
+
+    /// What the control plane works with.
+    pub(super) fn state(&self) -> Arc<ControlState> {
+        Arc::clone(&self.state)
+    }
+
     /// The finished router, if every operation of the control plane is mounted exactly once.
     fn finish(self) -> anyhow::Result<Router> {
         for operation in OPERATIONS.iter().filter(|o| o.plane == Plane::Control) {
@@ -94,6 +105,7 @@ pub(crate) fn router(state: Arc<ControlState>) -> anyhow::Result<Router> {
     let mounts = super::audit::mount(mounts);
     let mounts = super::admin_tokens::mount(mounts);
     let mounts = super::setup::mount(mounts);
+    let mounts = super::pages::mount(mounts);
     super::meta::mount(mounts).finish()
 }
 
@@ -178,7 +190,8 @@ async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8
         if e.is::<LengthLimitError>() {
             return too_large();
         }
-        Error::new(ErrorCode::InvalidRequest, "The body did not arrive whole").because(e.to_string())
+        Error::new(ErrorCode::InvalidRequest, "The body did not arrive whole")
+            .because(e.to_string())
     })?;
     let bytes = Vec::from(collected.to_bytes());
     let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -205,7 +218,10 @@ fn idempotency(
     // the draft standard quotes the key, much of the world does not: both are the same key
     let key = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
     let visible = key.bytes().all(|b| b.is_ascii_graphic());
-    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES || !visible || values.next().is_some()
+    if key.is_empty()
+        || key.len() > MAX_IDEMPOTENCY_KEY_BYTES
+        || !visible
+        || values.next().is_some()
     {
         let text = "Idempotency-Key is one header of 1 to 255 visible ASCII characters";
         return Err(Error::validation("Idempotency-Key", text));

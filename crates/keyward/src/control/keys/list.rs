@@ -1,22 +1,22 @@
 //! List API keys, newest first.
 
 use keyward_api::keys::{Key, ListKeysQuery};
-use keyward_api::page::Page;
-use keyward_core::id::KeyId;
+use keyward_core::Result;
+use keyward_core::key::ApiKey;
 use keyward_core::time::DAY_MS;
-use keyward_core::{Error, Result, Timestamp};
 use keyward_store::KeyFilter;
 
 use crate::control::answer::Answer;
 use crate::control::context::Ctx;
 use crate::control::input::Query;
+use crate::control::paging;
 
 pub(super) async fn handle(ctx: Ctx, Query(query): Query<ListKeysQuery>) -> Result<Answer> {
     let now = ctx.now();
     let page = query.page()?;
     let unused = query.unused_days.map(|days| now.plus_ms(-i64::from(days) * DAY_MS));
     let filter = KeyFilter {
-        before: page.cursor.as_deref().map(parse_cursor).transpose()?,
+        before: paging::begin(&page, paging::read_place)?,
         environment: query.environment,
         owner: query.owner_id,
         scope: query.scope,
@@ -26,22 +26,7 @@ pub(super) async fn handle(ctx: Ctx, Query(query): Query<ListKeysQuery>) -> Resu
         include_deleted: query.include_deleted.unwrap_or_default(),
         limit: page.limit + 1,
     };
-    let mut keys = ctx.read().await?.keys(&filter, now).await?;
-    let more = keys.len() > page.limit as usize;
-    keys.truncate(page.limit as usize);
-    let next_cursor = keys.last().filter(|_| more).map(|key| cursor(key.created_at, key.id));
-    let data = keys.iter().map(|key| Key::new(key, now)).collect();
-    Answer::json(&Page { data, next_cursor })
-}
-
-fn cursor(created_at: Timestamp, id: KeyId) -> String {
-    format!("{}.{id}", created_at.as_millis())
-}
-
-fn parse_cursor(text: &str) -> Result<(Timestamp, KeyId)> {
-    let parsed = text.split_once('.').and_then(|(millis, id)| {
-        Some((Timestamp::from_millis(millis.parse().ok()?), id.parse().ok()?))
-    });
-    let text = "cursor must be the nextCursor of an earlier page, unchanged";
-    parsed.ok_or_else(|| Error::validation("cursor", text))
+    let keys = ctx.read().await?.keys(&filter, now).await?;
+    let cursor = |key: &ApiKey| paging::write_place(key.created_at, &key.id);
+    Answer::json(&paging::end(keys, &page, cursor, |key| Key::new(key, now)))
 }
