@@ -25,6 +25,10 @@ pub(crate) enum Carried<'h> {
 
 /// Finds the credential in the carriers of the product.
 pub(crate) fn credential<'h>(headers: &'h HeaderMap, carriers: &[Carrier]) -> Carried<'h> {
+    let twice = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    if twice(&AUTHORIZATION) || twice(&X_API_KEY) {
+        return Carried::Several;
+    }
     let authorizations = headers.get_all(AUTHORIZATION).iter();
     let api_keys = headers.get_all(&X_API_KEY).iter();
     let by_scheme = authorizations.filter_map(|value| of_scheme(value.as_bytes(), carriers));
@@ -131,6 +135,8 @@ mod tests {
         assert_eq!(found(&two, ALL), "several");
         assert_eq!(found(&two, &[Carrier::Bearer]), "k");
         let twice = [("authorization", "Bearer k"), ("authorization", "Bearer j")];
+        assert_eq!(found(&twice, ALL), "several");
+        let twice = [("authorization", "Basic k"), ("authorization", "Bearer j")];
         assert_eq!(found(&twice, ALL), "several");
     }
 

@@ -76,6 +76,7 @@ impl<'p> Exchange<'p> {
                 started_ns: plane.clock.monotonic_ns(),
                 matched: None,
                 key: None,
+                permitted: false,
             },
             id: request_id::header(request_id),
         }
@@ -90,6 +91,7 @@ impl<'p> Exchange<'p> {
         let caller = self.authenticate(&parts);
         let route = self.route(&parts, target);
         let permit = self.authorize(&parts, target, caller, route)?;
+        self.record.permitted = true;
         match &permit.route().builtin {
             Some(name) => self.answer_builtin(name, &parts, target, body).await,
             None => self.forward(permit, parts, body).await,

@@ -26,6 +26,7 @@ pub(crate) struct Record<'p> {
     pub(crate) started_ns: u64,
     pub(crate) matched: Option<Matched<'p>>,
     pub(crate) key: Option<KnownKey>,
+    pub(crate) permitted: bool,
 }
 
 /// The route of a request.
@@ -58,7 +59,7 @@ impl Record<'_> {
             plane.recorder.usage.note(&Use {
                 tenant: key.tenant.id,
                 key: key.id,
-                permitted: ending.code.is_none_or(is_after_permit),
+                permitted: self.permitted,
                 at: self.at,
                 ip: self.client,
                 agent: self.agent.as_ref().map(HeaderValue::as_bytes),
@@ -80,10 +81,12 @@ impl Record<'_> {
             format.head(SecretKind::Api(key.environment))
         });
         let trace = self.trace.as_ref().and_then(|trace| trace.to_str().ok());
+        let begun = format!("{:032x}", self.request_id.bits());
+        let trace_id = trace.and_then(|trace| trace.get(3..35)).unwrap_or(&begun);
         tracing::info!(
             target: "keyward::request",
             request_id = %self.request_id,
-            trace_id = trace.and_then(|trace| trace.get(3..35)),
+            trace_id,
             method = self.method.as_str(),
             route = self.matched.map(|matched| matched.route.template.as_str()),
             status = ending.status,
@@ -99,15 +102,4 @@ impl Record<'_> {
             "request"
         );
     }
-}
-
-/// Errors that only a permitted request can end with.
-const fn is_after_permit(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::UpstreamUnreachable
-            | ErrorCode::UpstreamTimeout
-            | ErrorCode::PayloadTooLarge
-            | ErrorCode::Internal
-    )
 }

@@ -8,6 +8,7 @@
 
 mod decisions;
 mod identity;
+mod logging;
 mod protocol;
 mod serving;
 mod streaming;

@@ -461,7 +461,7 @@ impl Client {
 
     /// Reads more. False when the other side closed.
     pub(crate) async fn more(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         let read =
             timeout(PATIENCE, self.stream.read(&mut chunk)).await.expect("an answer in time");
         let count = read.unwrap_or(0);

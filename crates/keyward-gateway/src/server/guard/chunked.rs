@@ -103,12 +103,13 @@ impl State {
             {
                 return None;
             }
-            (Self::Name { total }, b':') => Self::Value { total: total + 1 },
             (Self::LineStart { total } | Self::Name { total }, byte) if is_token(byte) => {
                 Self::Name { total: total + 1 }
             }
             (Self::Value { total }, b'\r') => Self::LineFeed { total },
-            (Self::Value { total }, b'\t' | b' '..=b'~') => Self::Value { total: total + 1 },
+            (Self::Name { total }, b':') | (Self::Value { total }, b'\t' | b' '..=b'~') => {
+                Self::Value { total: total + 1 }
+            }
             (Self::LineFeed { total }, b'\n') => Self::LineStart { total },
             _ => return None,
         })
