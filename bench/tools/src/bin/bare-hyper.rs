@@ -56,6 +56,8 @@ async fn answer(
     let mut response = Response::new(Full::new(body));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
     response.headers_mut().insert("x-request-id", REQUEST_ID);
     Ok(response)
 }
