@@ -1,6 +1,7 @@
 //! The product a deployment serves: its profile directory, read once at start.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use keyward_core::Catalog;
@@ -15,7 +16,7 @@ pub(crate) struct Product {
     /// `profile.toml`.
     pub(crate) profile: Profile,
     /// Scopes, roles and routes.
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     /// The product's OpenAPI document.
     pub(crate) document: Value,
     /// Seeds of the sandbox, if the profile has some.
@@ -32,7 +33,7 @@ impl Product {
         let catalog = Catalog::new(&profile, &document)
             .map_err(|e| anyhow::anyhow!("{}: {}", directory.display(), e.public()))?;
         let seeds = profile.seeds.as_ref().map(|file| self::document(&directory.join(file)));
-        Ok(Self { catalog, document, seeds: seeds.transpose()?, profile })
+        Ok(Self { catalog: Arc::new(catalog), document, seeds: seeds.transpose()?, profile })
     }
 }
 

@@ -11,7 +11,7 @@ use keyward_core::audit::{AuditEntry, AuditOutcome, Origin};
 use keyward_core::id::TenantId;
 use keyward_core::key::Keyring;
 use keyward_core::{Catalog, Clock, Error, ErrorCode, Result, Timestamp};
-use keyward_gateway::AdminTokens;
+use keyward_gateway::DataPlane;
 use keyward_store::{
     Author, Chain, Claim, Committed, Idempotency, Store, SystemTx, TenantTx, Transaction, WriteTx,
 };
@@ -29,8 +29,8 @@ pub(crate) struct ControlState {
     pub(crate) product: Arc<Product>,
     /// The secrets behind keys and admin tokens.
     pub(crate) keyring: Arc<Keyring>,
-    /// The admin tokens that are known.
-    pub(crate) admin_tokens: Arc<AdminTokens>,
+    /// The data plane of this node: admin tokens, and the use of keys that is not stored yet.
+    pub(crate) plane: Arc<DataPlane>,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// The largest body accepted, in bytes.

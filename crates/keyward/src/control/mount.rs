@@ -154,7 +154,7 @@ async fn prepare<I: Input>(
     let (mut parts, body) = request.into_parts();
     let parameters = path_parameters(&mut parts).await?;
     let now = state.clock.now();
-    let caller = authenticate(operation, &parts.headers, &state.admin_tokens, now)?;
+    let caller = authenticate(operation, &parts.headers, state.plane.admin_tokens(), now)?;
     let tenant = tenant_of(&parameters, &caller)?;
     authorize(operation, &caller, tenant, &state.product.catalog)?;
     let body = read_body(&parts.headers, body, state.max_body).await?;

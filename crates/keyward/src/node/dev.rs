@@ -15,10 +15,11 @@ use serde_json::{Map, Value, json};
 
 use super::listener::{self, Listening};
 use super::seed::{SeededTenant, Seeder};
-use super::{Node, NodeParts, jobs, open_store};
+use super::{Node, NodeParts, open_store};
 use crate::config::settings::{ListenerSettings, UpstreamSettings};
 use crate::config::{DeploymentSecrets, Settings};
 use crate::product::Product;
+use crate::usage;
 
 /// The audience of the assertions that the sandbox gets.
 const SANDBOX_AUDIENCE: &str = "sandbox";
@@ -140,7 +141,7 @@ impl Dev {
 
     /// Writes the last use of keys now instead of within seconds.
     pub async fn note_usage(&self) {
-        jobs::note_usage(&self.node.shared.store, &self.node.shared.plane).await;
+        usage::note(&self.node.shared.store, &self.node.shared.plane).await;
     }
 
     /// Addresses and credentials as one JSON object.

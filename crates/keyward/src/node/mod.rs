@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use keyward_core::Clock;
 use keyward_core::key::Keyring;
-use keyward_gateway::{AdminTokens, DataPlane, GatewayServer, InternalServer, KeySet};
+use keyward_gateway::{
+    AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, RuntimeShape,
+};
 use keyward_store::Store;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -78,7 +80,7 @@ impl Node {
     /// Loads what the node decides from and starts its listeners.
     pub(crate) async fn start(parts: NodeParts) -> anyhow::Result<Self> {
         let NodeParts { settings, product, secrets, store, clock } = parts;
-        let keyring = Arc::new(secrets.keyring(product.profile.token_format())?);
+        let keyring = Arc::new(secrets.keyring(product.profile.token_format()));
         let keys = Arc::new(KeySet::new(Arc::clone(&product.catalog), Arc::clone(&keyring)));
         let admin_tokens = Arc::new(AdminTokens::new(Arc::clone(&keyring)));
         let (config, jwks) =
@@ -126,14 +128,14 @@ impl Shared {
         let mut gateways = Vec::new();
         for listener in &self.settings.gateway.listener {
             let options = planes::gateway_options(&self.settings.gateway, listener);
-            let server = GatewayServer::bind(listener.listen, Arc::clone(&self.plane), options)
-                .await
+            let addresses = [listener.listen];
+            let server = GatewayServer::bind(&addresses, Arc::clone(&self.plane), options)
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
             gateways.push(server);
         }
         let control = self.control().await?;
         let draining = Arc::new(AtomicBool::new(false));
-        let internal = self.internal(jwks, Arc::clone(&draining)).await?;
+        let internal = self.internal(jwks, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
         let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), stopped);
         Ok(Node { shared: self, gateways, internal, control, draining, jobs: (stop, task) })
@@ -144,7 +146,7 @@ impl Shared {
             store: self.store.clone(),
             product: Arc::clone(&self.product),
             keyring: Arc::clone(&self.keyring),
-            admin_tokens: Arc::clone(self.plane.admin_tokens()),
+            plane: Arc::clone(&self.plane),
             clock: Arc::clone(&self.clock),
             max_body: self.settings.control.max_body.bytes(),
         };
@@ -153,18 +155,19 @@ impl Shared {
         Ok(Listening::start(listener, control::router(Arc::new(state))?)?)
     }
 
-    async fn internal(
+    fn internal(
         &self,
         jwks: serde_json::Value,
         draining: Arc<AtomicBool>,
     ) -> anyhow::Result<InternalServer> {
-        let mut registry = Registry::with_prefix("keyward");
-        self.plane.metrics().register(&mut registry);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.plane.metrics()));
         let store = self.store.clone();
         let router = internal::router(InternalState { store, draining, registry, jwks });
         let address = self.settings.internal.listen;
-        InternalServer::bind(address, Arc::clone(&self.plane), planes::fallback(router))
-            .await
+        let (fallback, limits) = (planes::fallback(router), ConnectionLimits::default());
+        let plane = Arc::clone(&self.plane);
+        InternalServer::bind(&[address], plane, fallback, limits, RuntimeShape::Shared)
             .with_context(|| format!("cannot listen on {address}"))
     }
 }

@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::body::Body;
+use http_body_util::BodyExt as _;
 use keyward_api::error::DEFAULT_DOCS_BASE;
 use keyward_core::Clock;
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::EnvironmentSet;
 use keyward_gateway::{
     AdminTokens, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions, KeySet,
-    ListenerEnvironments, PlanePolicy, ProductConfig, RuntimeShape, TrustedProxies, UpstreamConfig,
+    ListenerEnvironments, Networks, PlanePolicy, ProductConfig, RuntimeShape, UpstreamConfig,
 };
 use keyward_store::Store;
 use serde_json::Value;
+use tower::ServiceExt as _;
 
 use super::builtins::builtins;
 use crate::config::settings::{
     AssertionAlgorithm, GatewaySettings, ListenerSettings, RuntimeShape as Shape, UpstreamSettings,
 };
-use crate::config::{DeploymentSecrets, Settings, private_file};
+use crate::config::{ConfigError, DeploymentSecrets, Settings, private_file};
 use crate::product::Product;
 
 /// The data plane of a node and the public keys of its assertions.
@@ -56,8 +59,8 @@ pub(super) fn data_plane(
         },
         upstreams,
         policy: PlanePolicy {
-            trusted_proxies: TrustedProxies::new(settings.gateway.trusted_proxies.clone()),
-            verify_callers: TrustedProxies::new(settings.internal.verify_from.clone()),
+            trusted_proxies: Networks::new(settings.gateway.trusted_proxies.clone()),
+            verify_callers: Networks::new(settings.internal.verify_from.clone()),
             request_log: settings.log.requests,
         },
     };
@@ -91,7 +94,14 @@ pub(super) fn gateway_options(
 
 /// The axum routes of the internal listener as the data plane calls them.
 pub(super) fn fallback(router: Router) -> Fallback {
-    Fallback::new(router)
+    Arc::new(move |request| {
+        let router = router.clone();
+        Box::pin(async move {
+            // a router answers everything, also what it has no route for
+            let Ok(response) = router.oneshot(request.map(Body::new)).await;
+            response.map(|body| body.map_err(Into::into).boxed_unsync())
+        })
+    })
 }
 
 fn upstream_config(
@@ -122,7 +132,8 @@ fn assertion_key(
         (AssertionAlgorithm::Hs256, None) => secrets.shared_assertion_key(),
         (AssertionAlgorithm::Hs256, Some(path)) => {
             let what = "the assertion secret";
-            let text = private_file::read(path, private_file::Readers::Owner, what)?;
+            let text = private_file::read(path, private_file::Readers::Owner, what)
+                .map_err(ConfigError::from)?;
             SigningKey::hs256(text.trim().as_bytes())
         }
     };

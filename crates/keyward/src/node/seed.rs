@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyward_api::scope::ManagementScope;
-use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
+use keyward_core::audit::{AuditEntry, AuditOutcome};
 use keyward_core::authority::Invalidation;
 use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
@@ -17,6 +17,8 @@ use serde_json::json;
 
 use crate::product::Product;
 
+/// The most members of a demo tenant that are looked through for its owner.
+const MAX_MEMBERS: u32 = 200;
 /// Days a demo credential lives.
 const DEMO_DAYS: i64 = 30;
 
@@ -82,9 +84,9 @@ impl Seeder {
         let mut tx = self.store.read_system("look for a demo tenant").await?;
         if let Some(known) = tx.find_tenant_by_slug(&demo.slug).await? {
             drop(tx);
-            let now = self.clock.now();
-            let members = self.store.read(known.id).await?.members(None, None, 1, now).await?;
-            if let Some(first) = members.first() {
+            let newest = self.store.read(known.id).await?.members(None, None, MAX_MEMBERS).await?;
+            let oldest = newest.iter().rev().find(|member| member.offboarded_at.is_none());
+            if let Some(first) = oldest {
                 return Ok((known.id, first.user));
             }
             let text = format!("the demo tenant {} has no member", demo.slug);
@@ -192,9 +194,7 @@ impl Seeder {
 }
 
 fn author() -> Author {
-    let name = "keyward dev".to_owned();
-    let actor = Actor { kind: ActorKind::System, id: "-".to_owned(), name, role: None };
-    Author { actor, origin: Origin::default() }
+    crate::administrator::system_author("keyward dev")
 }
 
 fn entry(action: &'static str, target_kind: &'static str, target_id: &str) -> AuditEntry {

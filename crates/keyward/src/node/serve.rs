@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Node, NodeParts, SystemClock, open_store};
+use super::{Node, NodeParts, Shared, SystemClock, open_store};
+use crate::bootstrap;
 use crate::config::{DeploymentSecrets, Settings};
 use crate::product::Product;
 
@@ -18,9 +19,10 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     for warning in product.catalog.warnings() {
         tracing::warn!("{warning}");
     }
-    crate::bootstrap::administrator(&settings, &store, &*clock).await?;
     let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
     let addresses = node.addresses();
+    let Shared { settings, store, clock, .. } = &node.shared;
+    bootstrap::administrator(settings, store, &**clock, addresses.control).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         control = %addresses.control,

@@ -1,5 +1,6 @@
 //! Opening the store of a deployment.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use keyward_core::Clock;
@@ -7,7 +8,7 @@ use keyward_store::{Store, StoreConfig, StoreError, StoreLimits, migrations};
 use zeroize::Zeroizing;
 
 use crate::config::private_file::{self, Readers};
-use crate::config::{DeploymentSecrets, Settings};
+use crate::config::{ConfigError, DeploymentSecrets, Settings};
 
 /// Opens the store, migrates it and takes it for this process.
 pub(crate) async fn open_store(
@@ -26,14 +27,11 @@ fn store_config(
 ) -> anyhow::Result<StoreConfig> {
     let store = &settings.store;
     let url = match &store.url_file {
-        Some(path) => trimmed(private_file::read(path, Readers::Owner, "the store's address")?),
+        Some(path) => private(path, "the store's address")?,
         None => Zeroizing::new(store.url.clone()),
     };
     let migrate_url = match &store.migrate_url_file {
-        Some(path) => {
-            let text = private_file::read(path, Readers::Owner, "the store's owner address")?;
-            Some(trimmed(text))
-        }
+        Some(path) => Some(private(path, "the address of the store's owner")?),
         None => None,
     };
     Ok(StoreConfig {
@@ -51,8 +49,9 @@ fn store_config(
     })
 }
 
-fn trimmed(text: Zeroizing<String>) -> Zeroizing<String> {
-    Zeroizing::new(text.trim().to_owned())
+fn private(path: &Path, what: &str) -> Result<Zeroizing<String>, ConfigError> {
+    let text = private_file::read(path, Readers::Owner, what)?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
 /// Whether an error means that the settings or the schema must change before a restart helps.

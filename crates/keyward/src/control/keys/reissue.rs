@@ -11,8 +11,11 @@ use super::{find, touched};
 use crate::control::answer::Answer;
 use crate::control::context::Ctx;
 use crate::control::input::Nothing;
+use crate::usage;
 
 pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
+    // a call of the last seconds may not be in the store yet, and the key was used then
+    usage::note(&ctx.state().store, &ctx.state().plane).await;
     let mut tx = ctx.write().await?;
     let now = tx.at();
     let mut key = find(&ctx, &mut tx).await?;

@@ -5,11 +5,11 @@ use keyward_api::scope::ManagementScope;
 use keyward_api::secret::ShownOnce;
 use keyward_api::setup::{CompleteSetup, CompletedSetup};
 use keyward_core::authority::Invalidation;
-use keyward_core::id::{AdminTokenId, UserId};
+use keyward_core::id::AdminTokenId;
 use keyward_core::key::{KeyHint, Minted, SecretKind};
 use keyward_core::time::DAY_MS;
 use keyward_core::{Error, ErrorCode, Result, Timestamp};
-use keyward_store::{AdminToken, Chain, Change, SystemTx, User, UserKind, WriteTx};
+use keyward_store::{AdminToken, Chain, Change, User};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -17,7 +17,7 @@ use crate::control::answer::Answer;
 use crate::control::context::Ctx;
 use crate::control::input::Json;
 use crate::control::{admin_tokens, users};
-use crate::{password, setup_link};
+use crate::{administrator, password, setup_link};
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<CompleteSetup>) -> Result<Answer> {
     let link = setup_link::hash(body.token.expose());
@@ -30,7 +30,8 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CompleteSetup>) -> Result<
     if tx.count_administrators().await? > 0 || !tx.use_setup_link(&link, now).await? {
         return Err(gone());
     }
-    let administrator = administrator(&ctx, &mut tx, &body, &password_hash).await?;
+    let administrator =
+        administrator::enter(&mut tx, ctx.clock(), &body.email, &body.name, &password_hash).await?;
     let minted = ctx.state().keyring.mint(SecretKind::Admin, ctx.clock());
     let token = token(&administrator, &minted, now)?;
     tx.insert_admin_token(&token, &minted.hash, minted.pepper_version).await?;
@@ -59,30 +60,6 @@ fn gone() -> Error {
     let text = "This setup link is used, too old or void, or there is an administrator already; \
                 without one, run `keyward admin setup-link` for a new link";
     Error::new(ErrorCode::Gone, text)
-}
-
-/// The person with this address, promoted, or a new one.
-async fn administrator(
-    ctx: &Ctx,
-    tx: &mut WriteTx<SystemTx>,
-    body: &CompleteSetup,
-    password_hash: &str,
-) -> Result<User> {
-    let email = users::address(&body.email);
-    if let Some(known) = tx.find_user_by_email(&email).await? {
-        tx.promote_user(known.id, password_hash).await?;
-        return Ok(User { administrator: true, ..known });
-    }
-    let user = User {
-        id: UserId::generate(ctx.clock()),
-        kind: UserKind::Person,
-        email: Some(email),
-        name: body.name.clone(),
-        administrator: true,
-        created_at: tx.at(),
-    };
-    tx.insert_user(&user, Some(password_hash)).await.map_err(users::taken)?;
-    Ok(user)
 }
 
 /// The record of an operator's token with every scope.

@@ -1,0 +1,21 @@
+//! Keyward: a product's public API behind scoped keys, in one binary.
+//!
+//! The library is what the binary is made of; [`dev::Dev`] lets tests and programs start a whole
+//! node with its sandbox in their own process.
+#![deny(missing_docs)]
+
+mod administrator;
+mod bootstrap;
+mod config;
+mod control;
+mod node;
+mod password;
+mod product;
+mod setup_link;
+mod usage;
+
+/// A node with a sandbox and demo tenants, in this process.
+pub mod dev {
+    pub use crate::node::SystemClock;
+    pub use crate::node::dev::{Dev, DevOptions};
+}
