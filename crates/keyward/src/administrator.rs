@@ -1,11 +1,8 @@
 //! Administrators of the deployment: people who may do everything.
 
-use keyward_api::audit::AuditAction;
-use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
 use keyward_core::id::UserId;
-use keyward_core::{Clock, Result};
-use keyward_store::{Author, Chain, Change, Store, SystemTx, User, UserKind, WriteTx};
-use serde_json::json;
+use keyward_core::{Clock, Error, Result};
+use keyward_store::{StoreError, SystemTx, User, UserKind, WriteTx};
 
 /// Makes the person with this address an administrator, and the person if there is none yet.
 pub(crate) async fn enter(
@@ -17,6 +14,9 @@ pub(crate) async fn enter(
 ) -> Result<User> {
     let email = email.to_lowercase();
     if let Some(known) = tx.find_user_by_email(&email).await? {
+        if known.administrator {
+            return Err(Error::conflict(format!("{email} is an administrator already")));
+        }
         tx.promote_user(known.id, password_hash).await?;
         return Ok(User { administrator: true, ..known });
     }
@@ -28,37 +28,14 @@ pub(crate) async fn enter(
         administrator: true,
         created_at: tx.at(),
     };
-    tx.insert_user(&user, Some(password_hash)).await?;
+    tx.insert_user(&user, Some(password_hash)).await.map_err(taken)?;
     Ok(user)
 }
 
-/// The same as a change of its own, made by a command or at start.
-pub(crate) async fn create(
-    store: &Store,
-    by: &str,
-    email: &str,
-    name: &str,
-    password_hash: &str,
-) -> Result<User> {
-    let reason = "make an administrator";
-    let mut tx = store.write_system(reason, Chain::Operator, system_author(by)).await?;
-    let clock = std::sync::Arc::clone(store.clock());
-    let user = enter(&mut tx, &*clock, email, name, password_hash).await?;
-    let action = AuditAction::AdministratorCreated;
-    let entry = AuditEntry {
-        action: action.as_str(),
-        target_kind: action.target_kind(),
-        target_id: user.id.to_string(),
-        outcome: AuditOutcome::Succeeded,
-        details: json!({ "after": { "email": user.email, "name": user.name } }),
-    };
-    tx.finish(Change::new((), entry)).await?;
-    Ok(user)
-}
-
-/// The author of what Keyward does by itself or for a command on the data directory.
-pub(crate) fn system_author(name: &str) -> Author {
-    let name = name.to_owned();
-    let actor = Actor { kind: ActorKind::System, id: "-".to_owned(), name, role: None };
-    Author { actor, origin: Origin::default() }
+/// Somebody got the address between the look and the insert.
+fn taken(error: StoreError) -> Error {
+    match error {
+        StoreError::UniqueViolation { .. } => Error::conflict("The address is taken; try again"),
+        other => other.into(),
+    }
 }

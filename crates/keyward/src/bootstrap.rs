@@ -7,17 +7,17 @@ use keyward_api::bounds::{self, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS};
 use keyward_api::scope::ManagementScope;
 use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
 use keyward_core::authority::Invalidation;
-use keyward_core::id::{AdminTokenId, UserId};
+use keyward_core::id::AdminTokenId;
 use keyward_core::key::{KeyHint, KeySecret, Keyring, SecretKind};
 use keyward_core::time::DAY_MS;
 use keyward_core::{Clock, Error, Result};
-use keyward_store::{AdminToken, Author, Chain, Change, Store, User, UserKind};
+use keyward_store::{AdminToken, Author, Chain, Change, Store, User};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::config::{Settings, private_file};
-use crate::password;
 use crate::setup_link::{self, SetupLink};
+use crate::{administrator, password};
 
 /// Who is to administer the deployment.
 pub(crate) struct NewAdministrator {
@@ -101,24 +101,9 @@ pub(crate) async fn create(
     }
     // slow on purpose, so before the store is held
     let password_hash = password::hash(person.password, clock).await?;
-    let email = person.email.to_lowercase();
     let mut tx = store.write_system("make an administrator", Chain::Operator, author).await?;
-    let user = match tx.find_user_by_email(&email).await? {
-        Some(known) if known.administrator => {
-            return Err(Error::conflict(format!("{email} is an administrator already")));
-        }
-        Some(known) => {
-            tx.promote_user(known.id, &password_hash).await?;
-            User { administrator: true, ..known }
-        }
-        None => {
-            let (id, created_at) = (UserId::generate(clock), tx.at());
-            let (email, name, kind) = (Some(email), person.name, UserKind::Person);
-            let user = User { id, kind, email, name, administrator: true, created_at };
-            tx.insert_user(&user, Some(&password_hash)).await?;
-            user
-        }
-    };
+    let user =
+        administrator::enter(&mut tx, clock, &person.email, &person.name, &password_hash).await?;
     let details = json!({ "after": { "email": user.email, "name": user.name } });
     let entry = entry(AuditAction::AdministratorCreated, &user.id, details);
     Ok(tx.finish(Change::new(user, entry)).await?.value)

@@ -208,6 +208,6 @@ async fn seed(node: &Node, sandbox: &Sandbox) -> anyhow::Result<(Vec<SeededTenan
     for tenant in &tenants {
         sandbox.add_tenant(&tenant.slug, tenant.id)?;
     }
-    let token = seeder.admin_token("keyward dev").await.map_err(failed)?;
+    let token = seeder.admin_token().await.map_err(failed)?;
     Ok((tenants, token))
 }

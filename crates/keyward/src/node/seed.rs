@@ -3,23 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyward_api::scope::ManagementScope;
 use keyward_core::audit::{AuditEntry, AuditOutcome};
 use keyward_core::authority::Invalidation;
-use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
+use keyward_core::id::{KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
 use keyward_core::key::{ApiKey, KeyHint, KeySecret, Keyring, SecretKind};
 use keyward_core::profile::{DemoMember, DemoTenant, MemberKind};
 use keyward_core::time::DAY_MS;
 use keyward_core::{Clock, Environment};
-use keyward_store::{AdminToken, Author, Chain, Change, Store, Tenant, User, UserKind};
+use keyward_store::{Author, Chain, Change, Store, Tenant, User, UserKind};
 use serde_json::json;
 
+use crate::bootstrap;
 use crate::product::Product;
 
 /// The most members of a demo tenant that are looked through for its owner.
 const MAX_MEMBERS: u32 = 200;
-/// Days a demo credential lives.
+/// Who makes the demo tenants, as the audit trail names them.
+const AUTHOR: &str = "keyward dev";
+/// Days a demo key lives.
 const DEMO_DAYS: i64 = 30;
 
 /// A demo tenant with a key for each environment.
@@ -56,27 +58,9 @@ impl Seeder {
     }
 
     /// Makes an admin token of the operator with every scope.
-    pub(crate) async fn admin_token(&self, name: &str) -> keyward_core::Result<KeySecret> {
-        let minted = self.keyring.mint(SecretKind::Admin, &*self.clock);
-        let mut tx =
-            self.store.write_system("make a demo token", Chain::Operator, author()).await?;
-        let token = AdminToken {
-            id: AdminTokenId::from_bits(minted.id_bits),
-            name: name.to_owned(),
-            hint: hint(minted.hint)?,
-            tenant: None,
-            role: None,
-            scopes: ManagementScope::ALL.iter().map(|s| s.as_str().to_owned()).collect(),
-            created_by: author().actor.name,
-            created_at: tx.at(),
-            expires_at: Some(tx.at().plus_ms(DEMO_DAYS * DAY_MS)),
-            revoked_at: None,
-        };
-        tx.insert_admin_token(&token, &minted.hash, minted.pepper_version).await?;
-        let entry = entry("admin_token.created", "admin_token", &token.id.to_string());
-        let touched = [Invalidation::AdminToken(token.id)];
-        tx.finish(Change::new((), entry).invalidating(touched)).await?;
-        Ok(minted.secret)
+    pub(crate) async fn admin_token(&self) -> keyward_core::Result<KeySecret> {
+        let Self { store, keyring, clock, .. } = self;
+        bootstrap::operator_token(store, keyring, author(), AUTHOR, &**clock).await
     }
 
     /// The tenant and its first member, who owns the demo keys.
@@ -194,7 +178,7 @@ impl Seeder {
 }
 
 fn author() -> Author {
-    crate::administrator::system_author("keyward dev")
+    bootstrap::system(AUTHOR)
 }
 
 fn entry(action: &'static str, target_kind: &'static str, target_id: &str) -> AuditEntry {

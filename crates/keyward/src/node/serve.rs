@@ -21,8 +21,10 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
     let addresses = node.addresses();
-    let Shared { settings, store, clock, .. } = &node.shared;
-    bootstrap::administrator(settings, store, &**clock, addresses.control).await?;
+    let Shared { store, clock, .. } = &node.shared;
+    let mut settings = node.shared.settings.clone();
+    settings.control.listen = addresses.control;
+    bootstrap::administrator(&settings, store, &**clock).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         control = %addresses.control,
