@@ -7,15 +7,16 @@ mod tx;
 mod write;
 
 pub use engine::{
-    BackupReport, Conn, Context, ContextKey, Engine, MAX_ROWS, Migration, Row, Statement,
-    StatementKind, StoreConfig, StoreError, StoreLimits, Value, migrations, verify_backup,
+    BackupReport, Conn, Context, ContextKey, Engine, MAX_ROWS, Migration, Restored, Row,
+    SchemaStatus, Statement, StatementKind, StoreConfig, StoreError, StoreLimits, Value, back_up,
+    migrations, restore, schema_status, verify_backup,
 };
 pub use sql::admin_tokens::AdminToken;
 pub use sql::all_statements;
 pub use sql::audit::AuditFilter;
 pub use sql::idempotency::{Claim, IDEMPOTENCY_LIFETIME_MS, Idempotency};
 pub use sql::keys::{KeyFilter, LastUse, StoredKey};
-pub use sql::members::Member;
+pub use sql::members::{Member, OwnedKeys};
 pub use sql::tenants::Tenant;
 pub use sql::users::{User, UserKind};
 pub use store::{Chain, CommitHook, Store};

@@ -75,7 +75,8 @@ pub struct WriteTx<T> {
     author: Author,
     chain: String,
     at: Timestamp,
-    claimed: Option<Idempotency>,
+    /// With the chain it was taken in, which `enter_in` does not move.
+    claimed: Option<(String, Idempotency)>,
 }
 
 impl<T> Deref for WriteTx<T> {
@@ -125,7 +126,7 @@ impl<T: Transaction> WriteTx<T> {
     pub async fn claim(&mut self, idempotency: Idempotency) -> Result<Claim, StoreError> {
         let claim = idempotency::claim(self.tx.conn(), &self.chain, &idempotency, self.at).await?;
         if matches!(claim, Claim::Fresh) {
-            self.claimed = Some(idempotency);
+            self.claimed = Some((self.chain.clone(), idempotency));
         }
         Ok(claim)
     }
@@ -155,8 +156,8 @@ impl<T: Transaction> WriteTx<T> {
             change.audit,
         )
         .await?;
-        if let (Some(claimed), Some(body)) = (&self.claimed, &change.replay) {
-            idempotency::complete(conn, &self.chain, claimed, body).await?;
+        if let (Some((chain, claimed)), Some(body)) = (&self.claimed, &change.replay) {
+            idempotency::complete(conn, chain, claimed, body).await?;
         }
         let epoch = advance(conn, &self.chain, &change.invalidations, self.at).await?;
         self.tx.into_conn().commit().await?;

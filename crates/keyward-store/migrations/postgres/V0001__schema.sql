@@ -30,6 +30,8 @@ CREATE TABLE memberships (
   PRIMARY KEY (tenant_id, user_id)
 );
 CREATE INDEX memberships_by_user ON memberships (user_id);
+CREATE INDEX memberships_by_creation
+  ON memberships (tenant_id, created_at DESC, user_id DESC);
 
 CREATE TABLE api_keys (
   tenant_id       TEXT NOT NULL,

@@ -17,6 +17,7 @@ mod sqlite;
 mod sqlite_backup;
 mod sqlite_thread;
 mod statement;
+mod upkeep;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ pub use error::StoreError;
 pub use migrate::{Migration, migrations};
 pub use sqlite_backup::BackupReport;
 pub use statement::{Row, Statement, StatementKind, Value};
+pub use upkeep::{Restored, SchemaStatus, back_up, restore, schema_status};
 
 use postgres::{PostgresEngine, PostgresTransaction};
 use sqlite::{SqliteEngine, SqliteTransaction};

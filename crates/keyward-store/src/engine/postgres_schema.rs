@@ -98,7 +98,7 @@ pub(super) async fn require_current(
 }
 
 /// The migrations a database has run. Looks only; a database without our schema has none.
-async fn history(client: &Client) -> Result<Vec<Applied>, StoreError> {
+pub(super) async fn history(client: &Client) -> Result<Vec<Applied>, StoreError> {
     let failed = |error| classify("schema_history", &error);
     let found = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

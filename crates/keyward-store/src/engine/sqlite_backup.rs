@@ -75,7 +75,7 @@ fn run(connection: &mut Connection, migration: &Pending, now: Timestamp) -> Resu
 }
 
 /// The migrations a database has run; none for an empty file.
-fn history(connection: &Connection) -> Result<Vec<Applied>, StoreError> {
+pub(super) fn history(connection: &Connection) -> Result<Vec<Applied>, StoreError> {
     let read = || -> rusqlite::Result<Vec<Applied>> {
         let table = "SELECT name FROM sqlite_schema WHERE name = 'schema_history'";
         let found: Option<String> = connection
@@ -98,7 +98,7 @@ fn history(connection: &Connection) -> Result<Vec<Applied>, StoreError> {
     read().map_err(|error| classify("schema_history", &error))
 }
 
-fn read_only(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .map_err(|error| classify("open", &error))
 }

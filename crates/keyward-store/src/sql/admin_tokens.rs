@@ -22,8 +22,8 @@ statements! {
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
     FIND = system concat!("SELECT ", columns!(), " FROM admin_tokens WHERE admin_token_id = $1");
     PAGE = system concat!("SELECT ", columns!(), " FROM admin_tokens
-         WHERE (CAST($1 AS TEXT) IS NULL OR admin_token_id > $1)
-         ORDER BY admin_token_id LIMIT $2");
+         WHERE (CAST($1 AS BIGINT) IS NULL OR (created_at, admin_token_id) < ($1, $2))
+         ORDER BY created_at DESC, admin_token_id DESC LIMIT $3");
     REVOKE = system "UPDATE admin_tokens SET revoked_at = $2
          WHERE admin_token_id = $1 AND revoked_at IS NULL";
     AUTHORITY = system "SELECT admin_token_id, name, tenant_id, role, scopes, expires_at,
@@ -127,14 +127,15 @@ impl SystemTx {
         row.as_ref().map(token_of).transpose()
     }
 
-    /// A page of all admin tokens.
+    /// A page of all admin tokens, newest first and behind `before` (its creation and id).
     pub async fn admin_tokens(
         &mut self,
-        after: Option<AdminTokenId>,
+        before: Option<(Timestamp, AdminTokenId)>,
         limit: u32,
     ) -> Result<Vec<AdminToken>, StoreError> {
         let values = [
-            Value::from(after.map(|id| id.to_string())),
+            Value::from(before.map(|(at, _)| at.as_millis())),
+            Value::from(before.map(|(_, id)| id.to_string())),
             Value::from(limit),
         ];
         self.query(&PAGE, values)

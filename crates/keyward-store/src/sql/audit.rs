@@ -3,7 +3,7 @@
 use keyward_core::audit::{
     Actor, ActorKind, AuditEntry, AuditEvent, AuditOutcome, GENESIS, Origin,
 };
-use keyward_core::id::AuditEventId;
+use keyward_core::id::{AuditEventId, KeyId};
 use keyward_core::{Clock, Timestamp};
 
 use crate::engine::{Conn, Row, StoreError, Value};
@@ -33,7 +33,8 @@ macro_rules! page {
                AND (CAST($6 AS TEXT) IS NULL OR outcome = $6)
                AND (CAST($7 AS BIGINT) IS NULL OR at >= $7)
                AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
-             ORDER BY sequence DESC LIMIT $9"
+               AND (CAST($9 AS TEXT) IS NULL OR actor_id = $9 OR target_id = $9)
+             ORDER BY sequence DESC LIMIT $10"
         )
     };
 }
@@ -72,12 +73,14 @@ pub struct AuditFilter {
     pub from: Option<Timestamp>,
     /// Only those before this instant.
     pub to: Option<Timestamp>,
+    /// Only those with this key as actor or as target.
+    pub key: Option<KeyId>,
     /// How many at most.
     pub limit: u32,
 }
 
 impl AuditFilter {
-    fn values(&self) -> [Value; 8] {
+    fn values(&self) -> [Value; 9] {
         [
             Value::from(self.before),
             Value::from(self.actor.as_deref()),
@@ -86,6 +89,7 @@ impl AuditFilter {
             Value::from(self.outcome.map(AuditOutcome::as_str)),
             Value::from(self.from.map(Timestamp::as_millis)),
             Value::from(self.to.map(Timestamp::as_millis)),
+            Value::from(self.key.map(|id| id.to_string())),
             Value::from(self.limit),
         ]
     }
@@ -231,8 +235,8 @@ impl SystemTx {
         chain: Chain,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let [b, c, d, e, f, g, h, i] = filter.values();
-        let values = [Value::from(chain.name()), b, c, d, e, f, g, h, i];
+        let [b, c, d, e, f, g, h, i, j] = filter.values();
+        let values = [Value::from(chain.name()), b, c, d, e, f, g, h, i, j];
         self.query(&PAGE, values)
             .await?
             .iter()

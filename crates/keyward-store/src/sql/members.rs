@@ -11,10 +11,7 @@ use crate::tx::{SystemTx, TenantTx};
 
 macro_rules! select {
     () => {
-        "SELECT m.user_id, u.kind, u.email, u.name, m.role, m.created_at, m.offboarded_at,
-           (SELECT COUNT(*) FROM api_keys k
-            WHERE k.tenant_id = m.tenant_id AND k.owner_id = m.user_id
-              AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2))
+        "SELECT m.user_id, u.kind, u.email, u.name, m.role, m.created_at, m.offboarded_at
          FROM memberships m JOIN users u ON u.user_id = m.user_id WHERE m.tenant_id = $1"
     };
 }
@@ -32,10 +29,19 @@ statements! {
          WHERE tenant_id = $1 AND user_id = $2 AND offboarded_at IS NULL";
     ROLE = tenant "SELECT role FROM memberships
          WHERE tenant_id = $1 AND user_id = $2 AND offboarded_at IS NULL";
-    FIND = tenant concat!(select!(), " AND m.user_id = $3");
-    PAGE = tenant concat!(select!(), " AND m.offboarded_at IS NULL
-         AND (CAST($3 AS TEXT) IS NULL OR m.user_id > $3)
-         AND (CAST($4 AS TEXT) IS NULL OR u.kind = $4) ORDER BY m.user_id LIMIT $5");
+    FIND = tenant concat!(select!(), " AND m.user_id = $2");
+    PAGE = tenant concat!(select!(), "
+         AND (CAST($2 AS BIGINT) IS NULL OR (m.created_at, m.user_id) < ($2, $3))
+         AND (CAST($4 AS TEXT) IS NULL OR u.kind = $4)
+         ORDER BY m.created_at DESC, m.user_id DESC LIMIT $5");
+    OWNED_KEYS = tenant
+        "SELECT COUNT(*) FILTER (WHERE revoked_at IS NULL
+                  AND (expires_at IS NULL OR expires_at > $3)),
+                COUNT(*) FILTER (WHERE revoked_at IS NULL
+                  AND (expires_at IS NULL OR expires_at > $3) AND last_used_at >= $4),
+                COUNT(*) FILTER (WHERE revoked_at IS NULL AND expires_at <= $3),
+                COUNT(*) FILTER (WHERE revoked_at IS NOT NULL)
+         FROM api_keys WHERE tenant_id = $1 AND owner_id = $2 AND deleted_at IS NULL";
 }
 
 /// A user in a tenant.
@@ -55,8 +61,19 @@ pub struct Member {
     pub created_at: Timestamp,
     /// When they left.
     pub offboarded_at: Option<Timestamp>,
-    /// How many active keys they own.
-    pub active_keys: i64,
+}
+
+/// How many keys a member owns. Deleted ones do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnedKeys {
+    /// Keys that work.
+    pub active: i64,
+    /// Those of them that were used since the instant asked about.
+    pub used: i64,
+    /// Keys whose time has run out.
+    pub expired: i64,
+    /// Keys that were revoked.
+    pub revoked: i64,
 }
 
 fn member_of(row: &Row) -> Result<Member, StoreError> {
@@ -69,7 +86,6 @@ fn member_of(row: &Row) -> Result<Member, StoreError> {
         role: row.text(4)?.to_owned(),
         created_at: instant(row, 5)?,
         offboarded_at: opt_instant(row, 6)?,
-        active_keys: row.int(7)?,
     })
 }
 
@@ -83,30 +99,24 @@ impl TenantTx {
     }
 
     /// A member, also one who has left.
-    pub async fn find_member(
-        &mut self,
-        user: UserId,
-        now: Timestamp,
-    ) -> Result<Option<Member>, StoreError> {
-        let values = [Value::from(now.as_millis()), Value::from(user.to_string())];
-        self.query_opt(&FIND, values)
-            .await?
-            .as_ref()
-            .map(member_of)
-            .transpose()
+    pub async fn find_member(&mut self, user: UserId) -> Result<Option<Member>, StoreError> {
+        let row = self
+            .query_opt(&FIND, [Value::from(user.to_string())])
+            .await?;
+        row.as_ref().map(member_of).transpose()
     }
 
-    /// A page of the members who have not left; of one kind, if one is named.
+    /// A page of the members, also those who have left, newest first and behind `before` (when it
+    /// began, and whose it is); of one kind, if one is named.
     pub async fn members(
         &mut self,
         kind: Option<UserKind>,
-        after: Option<UserId>,
+        before: Option<(Timestamp, UserId)>,
         limit: u32,
-        now: Timestamp,
     ) -> Result<Vec<Member>, StoreError> {
         let values = [
-            Value::from(now.as_millis()),
-            Value::from(after.map(|id| id.to_string())),
+            Value::from(before.map(|(at, _)| at.as_millis())),
+            Value::from(before.map(|(_, user)| user.to_string())),
             Value::from(kind.map(UserKind::as_str)),
             Value::from(limit),
         ];
@@ -115,6 +125,30 @@ impl TenantTx {
             .iter()
             .map(member_of)
             .collect()
+    }
+
+    /// How many keys a member owns at `now`, and how many of them were used since `used_since`.
+    pub async fn owned_keys(
+        &mut self,
+        user: UserId,
+        now: Timestamp,
+        used_since: Timestamp,
+    ) -> Result<OwnedKeys, StoreError> {
+        let values = [
+            Value::from(user.to_string()),
+            Value::from(now.as_millis()),
+            Value::from(used_since.as_millis()),
+        ];
+        let row = self.query_opt(&OWNED_KEYS, values).await?;
+        let Some(row) = row else {
+            return Ok(OwnedKeys::default());
+        };
+        Ok(OwnedKeys {
+            active: row.int(0)?,
+            used: row.int(1)?,
+            expired: row.int(2)?,
+            revoked: row.int(3)?,
+        })
     }
 
     /// Changes the role of a member; `false` when there is no such member.
@@ -131,6 +165,23 @@ impl TenantTx {
 }
 
 impl SystemTx {
+    /// A member of a tenant, also one who has left.
+    pub async fn find_member(
+        &mut self,
+        tenant: TenantId,
+        user: UserId,
+    ) -> Result<Option<Member>, StoreError> {
+        let values = [
+            Value::from(tenant.to_string()),
+            Value::from(user.to_string()),
+        ];
+        self.query_opt(&FIND, values)
+            .await?
+            .as_ref()
+            .map(member_of)
+            .transpose()
+    }
+
     /// Adds a user to a tenant; `false` when they are in it already.
     pub async fn insert_member(
         &mut self,

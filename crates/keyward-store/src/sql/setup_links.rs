@@ -4,7 +4,7 @@ use keyward_core::Timestamp;
 use keyward_core::id::SetupLinkId;
 
 use crate::engine::{StoreError, Value};
-use crate::sql::statements;
+use crate::sql::{read::parsed, statements};
 use crate::tx::SystemTx;
 
 statements! {
@@ -12,6 +12,8 @@ statements! {
          VALUES ($1, $2, $3, $4)";
     // the condition makes the link single-use also between two callers at once
     USE = system "UPDATE setup_links SET used_at = $2
+         WHERE hash = $1 AND used_at IS NULL AND expires_at > $2";
+    FIND = system "SELECT setup_link_id FROM setup_links
          WHERE hash = $1 AND used_at IS NULL AND expires_at > $2";
     VOID = system "UPDATE setup_links SET used_at = $1 WHERE used_at IS NULL";
 }
@@ -33,6 +35,17 @@ impl SystemTx {
             Value::from(expires_at.as_millis()),
         ];
         self.execute(&INSERT, values).await.map(drop)
+    }
+
+    /// The link that could be used now, without using it up.
+    pub async fn find_setup_link(
+        &mut self,
+        hash: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<SetupLinkId>, StoreError> {
+        let values = [Value::from(&hash[..]), Value::from(now.as_millis())];
+        let row = self.query_opt(&FIND, values).await?;
+        row.as_ref().map(|row| parsed(row, 0)).transpose()
     }
 
     /// Uses up a link; `false` when it is unknown, used or too old.

@@ -22,7 +22,7 @@ statements! {
         "UPDATE tenants SET suspended_at = $2, suspend_reason = $3 WHERE tenant_id = $1";
     FIND_BY_SLUG = system concat!("SELECT ", columns!(), " FROM tenants WHERE slug = $1");
     PAGE = system concat!("SELECT ", columns!(), " FROM tenants
-         WHERE (CAST($1 AS TEXT) IS NULL OR tenant_id > $1) ORDER BY tenant_id LIMIT $2");
+         WHERE (CAST($1 AS TEXT) IS NULL OR tenant_id < $1) ORDER BY tenant_id DESC LIMIT $2");
 }
 
 /// A tenant.
@@ -101,14 +101,14 @@ impl SystemTx {
         row.as_ref().map(tenant_of).transpose()
     }
 
-    /// A page of all tenants, oldest first.
+    /// A page of all tenants, newest first.
     pub async fn tenants(
         &mut self,
-        after: Option<TenantId>,
+        before: Option<TenantId>,
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
         let values = [
-            Value::from(after.map(|id| id.to_string())),
+            Value::from(before.map(|id| id.to_string())),
             Value::from(limit),
         ];
         self.query(&PAGE, values)

@@ -21,8 +21,8 @@ statements! {
     FIND = system concat!("SELECT ", columns!(), " FROM users WHERE user_id = $1");
     FIND_BY_EMAIL = system concat!("SELECT ", columns!(), " FROM users WHERE email = $1");
     PAGE = system concat!("SELECT ", columns!(), " FROM users
-         WHERE kind = 'person' AND (CAST($1 AS TEXT) IS NULL OR user_id > $1)
-         ORDER BY user_id LIMIT $2");
+         WHERE kind = 'person' AND (CAST($1 AS TEXT) IS NULL OR user_id < $1)
+         ORDER BY user_id DESC LIMIT $2");
     COUNT_ADMINISTRATORS = system "SELECT COUNT(*) FROM users WHERE administrator = 1";
     PROMOTE = system "UPDATE users SET administrator = 1, password_hash = $2 WHERE user_id = $1";
 }
@@ -122,14 +122,14 @@ impl SystemTx {
         row.as_ref().map(user_of).transpose()
     }
 
-    /// A page of all people, oldest first.
+    /// A page of all people, newest first.
     pub async fn users(
         &mut self,
-        after: Option<UserId>,
+        before: Option<UserId>,
         limit: u32,
     ) -> Result<Vec<User>, StoreError> {
         let values = [
-            Value::from(after.map(|id| id.to_string())),
+            Value::from(before.map(|id| id.to_string())),
             Value::from(limit),
         ];
         self.query(&PAGE, values)
