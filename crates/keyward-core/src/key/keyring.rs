@@ -19,7 +19,12 @@ impl Keyring {
         current: Pepper,
         earlier: Vec<Pepper>,
     ) -> Self {
-        Self { format, tags, current, earlier }
+        Self {
+            format,
+            tags,
+            current,
+            earlier,
+        }
     }
 
     /// The token format of the product.
