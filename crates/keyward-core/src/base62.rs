@@ -4,39 +4,63 @@
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// Words of 32 bits in the longest number.
+const WORDS: usize = 8;
+/// Digits that are taken at a time: the most whose values fit into a word.
+const STRIDE: usize = 5;
+const STRIDE_VALUE: u64 = 62_u64.pow(5);
+
 /// Writes `bytes` (at most 32) as exactly `N` digits; the number must fit.
 pub fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut number = [0_u8; 32];
-    let width = bytes.len().min(number.len());
-    for (slot, byte) in number.iter_mut().zip(bytes) {
-        *slot = *byte;
+    let mut words = [0_u32; WORDS];
+    let used = bytes.len().div_ceil(4);
+    for (word, part) in words.iter_mut().rev().zip(bytes.rchunks(4)) {
+        *word = part.iter().fold(0, |value, byte| (value << 8) | u32::from(*byte));
     }
     let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        let mut remainder = 0_u32;
-        for byte in number.iter_mut().take(width) {
-            let value = (remainder << 8) | u32::from(*byte);
-            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
-            remainder = value % 62;
+    for group in digits.rchunks_mut(STRIDE) {
+        let mut remainder = 0_u64;
+        for word in words.iter_mut().skip(WORDS.saturating_sub(used)) {
+            let value = (remainder << 32) | u64::from(*word);
+            *word = u32::try_from(value / STRIDE_VALUE).unwrap_or(u32::MAX);
+            remainder = value % STRIDE_VALUE;
         }
-        *digit = DIGITS.get(remainder as usize).copied().unwrap_or(b'0');
+        for digit in group.iter_mut().rev() {
+            *digit = DIGITS.get((remainder % 62) as usize).copied().unwrap_or(b'0');
+            remainder /= 62;
+        }
     }
     digits
 }
 
-/// Reads digits into `N` big-endian bytes; `None` for a foreign character or a number too large.
+/// Reads digits into `N` big-endian bytes (at most 32); `None` for a foreign character or a number
+/// too large.
 pub fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut number = [0_u8; N];
-    for digit in digits {
-        let mut carry = value_of(*digit)?;
-        for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * 62 + carry;
-            *byte = (value & 0xff) as u8;
-            carry = value >> 8;
+    let mut words = [0_u32; WORDS];
+    for group in digits.chunks(STRIDE) {
+        let mut scale = 1_u64;
+        let mut carry = 0_u64;
+        for digit in group {
+            scale *= 62;
+            carry = carry * 62 + u64::from(value_of(*digit)?);
+        }
+        for word in words.iter_mut().rev().take(N.div_ceil(4)) {
+            let value = u64::from(*word) * scale + carry;
+            *word = (value & 0xffff_ffff) as u32;
+            carry = value >> 32;
         }
         if carry != 0 {
             return None;
         }
+    }
+    let mut number = [0_u8; N];
+    for (part, word) in number.rchunks_mut(4).zip(words.iter().rev()) {
+        let bytes = word.to_be_bytes();
+        let (excess, kept) = bytes.split_at(4 - part.len());
+        if excess.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        part.copy_from_slice(kept);
     }
     Some(number)
 }

@@ -45,10 +45,8 @@ fn parse(prefix: &'static str, text: &str) -> Result<u128, InvalidId> {
 fn write(prefix: &str, bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(prefix)?;
     f.write_str("_")?;
-    for digit in base62::encode::<ID_DIGITS>(&bits.to_be_bytes()) {
-        fmt::Write::write_char(f, char::from(digit))?;
-    }
-    Ok(())
+    let digits = base62::encode::<ID_DIGITS>(&bits.to_be_bytes());
+    f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
 }
 
 macro_rules! id {

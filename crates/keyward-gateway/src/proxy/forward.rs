@@ -23,6 +23,21 @@ use crate::proxy::headers::{strip_request, strip_response};
 use crate::proxy::upstream::{SendError, Upstream, outbound};
 use crate::request_id::{ascii_header, received_traceparent, started_traceparent};
 
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static SCOPES: HeaderName = HeaderName::from_static("keyward-scopes");
+static TENANT: HeaderName = HeaderName::from_static("keyward-tenant");
+static ENVIRONMENT: HeaderName = HeaderName::from_static("keyward-environment");
+static KEY_ID: HeaderName = HeaderName::from_static("keyward-key-id");
+static KEY_NAME: HeaderName = HeaderName::from_static("keyward-key-name");
+static ROLE: HeaderName = HeaderName::from_static("keyward-role");
+static ACTOR: HeaderName = HeaderName::from_static("keyward-actor");
+static REQUEST_ID: HeaderName = HeaderName::from_static("keyward-request-id");
+static ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
+
 /// All the upstream is told about the caller, and all the exchange needs to know.
 pub(crate) struct Passage<'a> {
     pub(crate) catalog: &'a Catalog,
@@ -71,6 +86,8 @@ pub(crate) async fn forward(
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
+/// Headers that a forwarded request has besides those of its caller.
+const ADDED_HEADERS: usize = 16;
 const BAD_ANSWER: &str = "The API behind this gateway broke off or answered unintelligibly";
 
 fn bounded(body: Incoming, bounds: BodyBounds) -> Result<(ForwardBody, Option<Watch>)> {
@@ -106,23 +123,24 @@ fn outbound_headers(
     uri: &Uri,
     body: &ForwardBody,
 ) -> HeaderMap {
+    headers.reserve(ADDED_HEADERS);
     let host = headers.remove(HOST);
-    let trace = headers.remove("traceparent");
+    let trace = headers.remove(&TRACEPARENT);
     strip_request(&mut headers, passage.tenant_header);
     headers.insert(HOST, upstream.host.clone());
     set_framing(&mut headers, method, body);
     set_identity(&mut headers, upstream, passage, method, uri.path());
-    let mut set = |name: &'static str, value: HeaderValue| {
-        headers.insert(HeaderName::from_static(name), value);
+    let mut set = |name: &HeaderName, value: HeaderValue| {
+        headers.insert(name, value);
     };
-    set("x-forwarded-for", ascii_header(passage.client.to_string()));
-    set("x-forwarded-proto", HeaderValue::from_static(passage.scheme));
-    set("x-forwarded-host", host.unwrap_or_else(absent));
-    set("x-request-id", passage.request_id_header.clone());
+    set(&X_FORWARDED_FOR, ascii_header(passage.client.to_string()));
+    set(&X_FORWARDED_PROTO, HeaderValue::from_static(passage.scheme));
+    set(&X_FORWARDED_HOST, host.unwrap_or_else(absent));
+    set(&X_REQUEST_ID, passage.request_id_header.clone());
     let trace = trace
         .filter(|value| received_traceparent(value).is_some())
         .unwrap_or_else(|| ascii_header(started_traceparent(passage.request_id)));
-    set("traceparent", trace);
+    set(&TRACEPARENT, trace);
     headers
 }
 
@@ -160,8 +178,8 @@ fn set_identity(
     let actor = ascii_header(key.owner.to_string());
     let role = key.role_name(catalog);
     let scopes: Vec<&str> = catalog.scope_names(key.scopes).collect();
-    let mut set = |name: &'static str, value: HeaderValue| {
-        headers.insert(HeaderName::from_static(name), value);
+    let mut set = |name: &HeaderName, value: HeaderValue| {
+        headers.insert(name, value);
     };
     let issued = passage.now.as_seconds();
     let claims = Claims {
@@ -181,15 +199,15 @@ fn set_identity(
     };
     let mut signed = String::with_capacity(1024);
     upstream.config.assertion_key.sign_into(&claims, &mut signed);
-    set(assertion::HEADER, ascii_header(signed));
-    set("keyward-scopes", or_dash(claims.scopes.join(" ")));
-    set("keyward-tenant", key.tenant.header.clone());
-    set("keyward-environment", HeaderValue::from_static(environment));
-    set("keyward-key-id", key_id);
-    set("keyward-key-name", or_dash(encoded_name(&key.name)));
-    set("keyward-role", or_dash(role.to_owned()));
-    set("keyward-actor", actor);
-    set("keyward-request-id", passage.request_id_header.clone());
+    set(&ASSERTION, ascii_header(signed));
+    set(&SCOPES, or_dash(claims.scopes.join(" ")));
+    set(&TENANT, key.tenant.header.clone());
+    set(&ENVIRONMENT, HeaderValue::from_static(environment));
+    set(&KEY_ID, key_id);
+    set(&KEY_NAME, or_dash(encoded_name(&key.name)));
+    set(&ROLE, or_dash(role.to_owned()));
+    set(&ACTOR, actor);
+    set(&REQUEST_ID, passage.request_id_header.clone());
 }
 
 /// The text of a header value we made of ASCII.
