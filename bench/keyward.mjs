@@ -6,8 +6,8 @@ import { answers, binaries, freePorts, privateFile } from './servers.mjs'
 const MINT_AT_ONCE = 8
 export const binary = join(binaries, 'keyward')
 
-/** Starts a node whose upstream is this address; request log off, one thread for the gateway. */
-export async function serve({ folder, start }, core, upstream) {
+/** Settings of a node whose upstream is this address: request log off, one gateway thread. */
+export async function configure({ folder }, upstream) {
   const [gateway, control, internal] = await freePorts(3)
   const config = join(folder, 'keyward.toml')
   await privateFile(config, `
@@ -32,22 +32,24 @@ requests = false
 [shutdown]
 drain-delay = "0s"
 `)
-  const server = start(core, binary, ['serve', '--config', config])
   const url = (port) => `http://127.0.0.1:${port}`
-  const node = {
-    ...server, server, config,
-    gateway: url(gateway), control: url(control), internal: url(internal),
-  }
-  return node
+  return { config, gateway: url(gateway), control: url(control), internal: url(internal) }
 }
 
-/** An admin token of the operator: the first administrator is made before the node starts. */
-export async function administrator(folder, node) {
-  const environment = { ...process.env, KEYWARD_CONFIG: node.config }
-  const link = execFileSync(binary, ['admin', 'setup-link'], {
-    env: environment, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  return link.trim()
+/** Starts a configured node and waits until it is ready. */
+export async function serve({ start }, core, configured) {
+  const server = start(core, binary, ['serve', '--config', configured.config])
+  await answers(server, `${configured.internal}/readyz`)
+  return { ...configured, server, pid: server.pid }
+}
+
+/** Makes the first administrator, before the node starts, and answers with their admin token. */
+export function administrator(node) {
+  const arguments_ = ['admin', 'create', '--email', 'bench@example.com', '--name', 'Bench',
+    '--password-stdin', '--with-token', '--config', node.config]
+  return execFileSync(binary, arguments_, {
+    input: 'a password for a benchmark', encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'],
+  }).trim()
 }
 
 /** A call of Keyward's own API. */
@@ -82,5 +84,3 @@ export async function mint(node, count) {
   await Promise.all(Array.from({ length: MINT_AT_ONCE }, worker))
   return secrets
 }
-
-export const ready = (node) => answers(node.server, `${node.internal}/readyz`)
