@@ -6,6 +6,7 @@
 
 mod administrator;
 mod bootstrap;
+pub mod cli;
 mod config;
 mod control;
 mod node;

@@ -1,5 +1,10 @@
-//! Keyward: a SaaS's API behind scoped keys, in one binary.
+//! The `keyward` binary.
 
-mod config;
+use std::process::ExitCode;
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    keyward::cli::main()
+}

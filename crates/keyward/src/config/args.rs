@@ -9,14 +9,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::leaf::{Shape, leaves};
 
 /// The flags that are shown in `--help`; the others work too.
-const SHOWN: [&str; 6] = [
-    "environment",
-    "data-dir",
-    "profile",
-    "store.url",
-    "control.listen",
-    "gateway.listener",
-];
+const SHOWN: [&str; 6] =
+    ["environment", "data-dir", "profile", "store.url", "control.listen", "gateway.listener"];
 
 const HEADING: &str = "Settings (every line of `keyward config show` is also a flag)";
 
@@ -36,24 +30,21 @@ impl Args for ConfigArgs {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Settings file [env: KEYWARD_CONFIG]");
-        leaves()
-            .into_iter()
-            .fold(command.arg(file), |command, leaf| {
-                let flag = Arg::new(leaf.flag())
-                    .long(leaf.flag())
-                    .value_name("VALUE")
-                    .help_heading(HEADING)
-                    .help(format!("[env: {}]", leaf.env()))
-                    .hide(!SHOWN.contains(&leaf.name.as_str()));
-                command.arg(match leaf.shape {
-                    Shape::Switch => flag
-                        .num_args(0..=1)
-                        .require_equals(true)
-                        .default_missing_value("true"),
-                    Shape::List => flag.action(ArgAction::Append),
-                    Shape::Text | Shape::Number => flag,
-                })
+        leaves().into_iter().fold(command.arg(file), |command, leaf| {
+            let flag = Arg::new(leaf.flag())
+                .long(leaf.flag())
+                .value_name("VALUE")
+                .help_heading(HEADING)
+                .help(format!("[env: {}]", leaf.env()))
+                .hide(!SHOWN.contains(&leaf.name.as_str()));
+            command.arg(match leaf.shape {
+                Shape::Switch => {
+                    flag.num_args(0..=1).require_equals(true).default_missing_value("true")
+                }
+                Shape::List => flag.action(ArgAction::Append),
+                Shape::Text | Shape::Number => flag,
             })
+        })
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -70,15 +61,9 @@ impl FromArgMatches for ConfigArgs {
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let unknown = |_| clap::Error::new(ErrorKind::InvalidValue);
-        self.config = matches
-            .try_get_one::<PathBuf>("config")
-            .map_err(unknown)?
-            .cloned();
+        self.config = matches.try_get_one::<PathBuf>("config").map_err(unknown)?.cloned();
         for leaf in leaves() {
-            if let Some(texts) = matches
-                .try_get_many::<String>(&leaf.flag())
-                .map_err(unknown)?
-            {
+            if let Some(texts) = matches.try_get_many::<String>(&leaf.flag()).map_err(unknown)? {
                 self.flags.insert(leaf.name, texts.cloned().collect());
             }
         }

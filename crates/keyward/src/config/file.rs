@@ -33,30 +33,18 @@ pub(crate) fn places(config_home: Option<&Path>) -> Vec<PathBuf> {
 pub(crate) fn read(path: &Path) -> Result<String, Problem> {
     let failed = |error: std::io::Error| {
         let text = format!("the settings file {}: {error}", path.display());
-        Problem::new(
-            text,
-            "name a readable file with --config, or write one: keyward config init",
-        )
+        Problem::new(text, "name a readable file with --config, or write one: keyward config init")
     };
     if std::fs::metadata(path).map_err(failed)?.len() > MAX_FILE_BYTES {
         let text = format!("the settings file {} is larger than 1 MiB", path.display());
-        return Err(Problem::new(
-            text,
-            "name a TOML file with Keyward's settings",
-        ));
+        return Err(Problem::new(text, "name a TOML file with Keyward's settings"));
     }
     std::fs::read_to_string(path).map_err(failed)
 }
 
 /// The settings in the text, and what in it is no setting.
 pub(crate) fn parse(path: &Path, text: &str, leaves: &[Leaf]) -> (Vec<Entry>, Vec<Problem>) {
-    let mut reader = Reader {
-        path,
-        text,
-        leaves,
-        entries: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut reader = Reader { path, text, leaves, entries: Vec::new(), problems: Vec::new() };
     match DeTable::parse(text) {
         Ok(table) => reader.table("", table.into_inner()),
         Err(error) => {
@@ -78,12 +66,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn line(&self, at: usize) -> usize {
-        self.text
-            .bytes()
-            .take(at)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
+        self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
     }
 
     fn place(&self, span: Option<&Range<usize>>) -> String {
@@ -104,10 +87,7 @@ impl Reader<'_> {
                 continue;
             }
             let section = format!("{name}.");
-            let known = self
-                .leaves
-                .iter()
-                .any(|leaf| leaf.name.starts_with(&section));
+            let known = self.leaves.iter().any(|leaf| leaf.name.starts_with(&section));
             match value.into_inner() {
                 DeValue::Table(members) if known => self.table(&name, members),
                 _ if known => self.refuse(line, &name, "is a section", "write it as a table"),
@@ -139,13 +119,9 @@ pub(crate) fn rebase(name: &str, value: &mut Value, folder: &Path) {
                 *path = joined.to_owned();
             }
         }
-        Value::Array(entries) => entries
-            .iter_mut()
-            .for_each(|entry| rebase(name, entry, folder)),
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| rebase(name, entry, folder)),
         Value::Table(members) => {
-            members
-                .iter_mut()
-                .for_each(|(key, member)| rebase(key, member, folder));
+            members.iter_mut().for_each(|(key, member)| rebase(key, member, folder));
         }
         _ => {}
     }

@@ -14,13 +14,8 @@ use super::settings::Settings;
 
 /// Variables of ours that are no settings of a deployment: where the settings are, and what the
 /// commands that talk to a server need.
-const OTHER_VARIABLES: [&str; 5] = [
-    CONFIG_VARIABLE,
-    "KEYWARD_CONTEXT",
-    "KEYWARD_TENANT",
-    "KEYWARD_TOKEN_FILE",
-    "KEYWARD_URL",
-];
+const OTHER_VARIABLES: [&str; 5] =
+    [CONFIG_VARIABLE, "KEYWARD_CONTEXT", "KEYWARD_TENANT", "KEYWARD_TOKEN_FILE", "KEYWARD_URL"];
 const CONFIG_VARIABLE: &str = "KEYWARD_CONFIG";
 /// Variables that begin so are for the tests of this repository.
 const TEST_PREFIX: &str = "KEYWARD_TEST_";
@@ -74,24 +69,15 @@ impl Surroundings {
     pub(crate) fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| {
-                Some((
-                    name.into_string().ok()?,
-                    value.to_string_lossy().into_owned(),
-                ))
+                Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
             })
             .collect();
-        Self {
-            variables,
-            folder: PathBuf::new(),
-        }
+        Self { variables, folder: PathBuf::new() }
     }
 
     /// `$XDG_CONFIG_HOME`, or `.config` in the home directory.
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
-        let named = self
-            .variables
-            .get("XDG_CONFIG_HOME")
-            .filter(|path| !path.is_empty());
+        let named = self.variables.get("XDG_CONFIG_HOME").filter(|path| !path.is_empty());
         let home = || Some(Path::new(self.variables.get("HOME")?).join(".config"));
         named.map(PathBuf::from).or_else(home)
     }
@@ -140,11 +126,7 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     const fn new(leaves: &'a [Leaf]) -> Self {
-        Self {
-            leaves,
-            values: BTreeMap::new(),
-            problems: Vec::new(),
-        }
+        Self { leaves, values: BTreeMap::new(), problems: Vec::new() }
     }
 
     fn read_file(&mut self, path: &Path) {
@@ -223,8 +205,7 @@ impl<'a> Layers<'a> {
         });
         // TOML's messages have several lines; the first says it all
         let first = text.lines().next().unwrap_or_default();
-        self.problems
-            .push(Problem::new(format!("{origin}: {name}: {first}"), fix));
+        self.problems.push(Problem::new(format!("{origin}: {name}: {first}"), fix));
     }
 
     fn finish(self, file: Option<PathBuf>) -> Result<Loaded, ConfigError> {
@@ -232,30 +213,21 @@ impl<'a> Layers<'a> {
             return Err(ConfigError(self.problems));
         }
         let mut table = Table::new();
-        let mut origins: BTreeMap<String, Origin> = self
-            .leaves
-            .iter()
-            .map(|leaf| (leaf.name.clone(), Origin::Default))
-            .collect();
+        let mut origins: BTreeMap<String, Origin> =
+            self.leaves.iter().map(|leaf| (leaf.name.clone(), Origin::Default)).collect();
         for (name, (value, origin)) in self.values {
             put(&mut table, &name, value);
             origins.insert(name, origin);
         }
         let settings = Settings::deserialize_table(table)
             .map_err(|text| Problem::new(text, "correct the settings that this names"))?;
-        Ok(Loaded {
-            settings,
-            origins,
-            file,
-        })
+        Ok(Loaded { settings, origins, file })
     }
 }
 
 impl Settings {
     fn deserialize_table(table: Table) -> Result<Self, String> {
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| error.message().to_owned())
+        table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
     }
 }
 
@@ -266,9 +238,7 @@ fn put(table: &mut Table, name: &str, value: Value) {
             table.insert(name.to_owned(), value);
         }
         Some((section, rest)) => {
-            let inner = table
-                .entry(section)
-                .or_insert_with(|| Value::Table(Table::new()));
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(inner) = inner {
                 put(inner, rest, value);
             }
@@ -278,9 +248,7 @@ fn put(table: &mut Table, name: &str, value: Value) {
 
 /// The name meant by a message like "unknown field `ulr`, expected one of `url`, `audience`".
 fn suggestion(message: &str) -> Option<String> {
-    let list = message
-        .strip_prefix("unknown field ")
-        .or(message.strip_prefix("unknown variant "));
+    let list = message.strip_prefix("unknown field ").or(message.strip_prefix("unknown variant "));
     let mut names = list?.split('`').skip(1).step_by(2);
     let written = names.next()?;
     did_you_mean(written, names).map(|known| format!("did you mean {known}?"))

@@ -34,11 +34,7 @@ pub(crate) struct Leaf {
 pub(crate) fn leaves() -> Vec<Leaf> {
     let mut found = Vec::new();
     // the tree is plain data; it always serialises
-    collect(
-        "",
-        &serde_json::to_value(Settings::default()).unwrap_or_default(),
-        &mut found,
-    );
+    collect("", &serde_json::to_value(Settings::default()).unwrap_or_default(), &mut found);
     found
 }
 
@@ -57,10 +53,7 @@ fn collect(name: &str, value: &Json, found: &mut Vec<Leaf>) {
         // what has no default is a path or a text
         Json::Null | Json::String(_) => Shape::Text,
     };
-    found.push(Leaf {
-        name: name.to_owned(),
-        shape,
-    });
+    found.push(Leaf { name: name.to_owned(), shape });
 }
 
 impl Leaf {
@@ -109,18 +102,12 @@ impl Leaf {
 fn entries_of(text: &str) -> Result<Vec<Value>, String> {
     let text = text.trim();
     if !text.starts_with(['[', '{']) {
-        let entries = text
-            .split(',')
-            .map(str::trim)
-            .filter(|entry| !entry.is_empty());
-        return Ok(entries
-            .map(|entry| Value::String(entry.to_owned()))
-            .collect());
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        return Ok(entries.map(|entry| Value::String(entry.to_owned())).collect());
     }
     let document = format!("entries = {text}");
-    let mut table: toml::Table = document
-        .parse()
-        .map_err(|e: toml::de::Error| e.message().to_owned())?;
+    let mut table: toml::Table =
+        document.parse().map_err(|e: toml::de::Error| e.message().to_owned())?;
     match table.remove("entries") {
         Some(Value::Array(entries)) => Ok(entries),
         Some(entry) => Ok(vec![entry]),
@@ -137,38 +124,22 @@ mod tests {
     #[test]
     fn one_name_has_three_spellings() {
         let all = leaves();
-        let leaf = all
-            .iter()
-            .find(|leaf| leaf.name == "gateway.max-body")
-            .unwrap();
+        let leaf = all.iter().find(|leaf| leaf.name == "gateway.max-body").unwrap();
         assert_eq!(leaf.flag(), "gateway-max-body");
         assert_eq!(leaf.env(), "KEYWARD_GATEWAY__MAX_BODY");
         let names: BTreeSet<&str> = all.iter().map(|leaf| leaf.name.as_str()).collect();
-        for name in [
-            "secrets-file",
-            "upstream",
-            "gateway.listener",
-            "log.level",
-            "data-dir",
-        ] {
+        for name in ["secrets-file", "upstream", "gateway.listener", "log.level", "data-dir"] {
             assert!(names.contains(name), "{name}");
         }
         let flags: BTreeSet<String> = all.iter().map(Leaf::flag).collect();
         let variables: BTreeSet<String> = all.iter().map(Leaf::env).collect();
         assert_eq!(flags.len(), all.len(), "no two settings share a flag");
-        assert_eq!(
-            variables.len(),
-            all.len(),
-            "no two settings share a variable"
-        );
+        assert_eq!(variables.len(), all.len(), "no two settings share a variable");
     }
 
     #[test]
     fn lists_are_read_from_commas_tables_and_toml() {
-        let list = Leaf {
-            name: "x".to_owned(),
-            shape: Shape::List,
-        };
+        let list = Leaf { name: "x".to_owned(), shape: Shape::List };
         let read = |text: &str| list.read(&[text.to_owned()]).unwrap().to_string();
         assert_eq!(read("10.0.0.0/8, ::1/128"), r#"["10.0.0.0/8", "::1/128"]"#);
         assert_eq!(read(r#"["a", "b"]"#), r#"["a", "b"]"#);

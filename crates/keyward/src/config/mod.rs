@@ -14,11 +14,11 @@ mod show;
 mod units;
 
 pub(crate) use args::ConfigArgs;
-pub(crate) use layers::{Loaded, Origin, Surroundings, load, load_in};
+pub(crate) use layers::{Loaded, Origin, Surroundings, load};
 pub(crate) use problem::{ConfigError, Problem, did_you_mean};
 pub(crate) use production::{Facts, listening_problems, production_problems};
 pub(crate) use reference::REFERENCE;
 pub(crate) use secrets::DeploymentSecrets;
 pub(crate) use settings::Settings;
 pub(crate) use show::{Shown, shown};
-pub(crate) use units::{Millis, Size};
+pub(crate) use units::Millis;

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -60,9 +60,7 @@ pub(crate) fn read(
     }
     let capacity = usize::try_from(about.len()).unwrap_or_default() + 1;
     let mut text = Zeroizing::new(String::with_capacity(capacity));
-    file.take(MAX_BYTES)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
 }
 
@@ -80,29 +78,44 @@ pub(crate) fn read_line(path: &Path, what: &str) -> Result<Zeroizing<String>, Pr
 /// Writes a new file that only its owner may read, whole or not at all. `false` when there is one
 /// already, which stays as it is.
 pub(crate) fn create(path: &Path, text: &str) -> std::io::Result<bool> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    let draft = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all());
+    let draft = draft_of(path)?;
+    write_draft(&draft, text)?;
     // a link, unlike a rename, never takes the place of a file that is there
-    let linked = written.and_then(|()| std::fs::hard_link(&draft, path));
+    let linked = std::fs::hard_link(&draft, path);
     std::fs::remove_file(&draft)?;
     match linked {
-        Ok(()) => File::open(folder)?.sync_all().map(|()| true),
+        Ok(()) => File::open(folder_of(path))?.sync_all().map(|()| true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Writes a file that only its owner may read, in the place of what is there.
+pub(crate) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = draft_of(path)?;
+    write_draft(&draft, text)?;
+    std::fs::rename(&draft, path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The name of an unfinished file, in a folder that is there.
+fn draft_of(path: &Path) -> std::io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))?;
+    Ok(path.with_extension(format!("{}.new", std::process::id())))
+}
+
+fn write_draft(draft: &Path, text: &str) -> std::io::Result<()> {
+    let mut new = OpenOptions::new();
+    let mut file = new.write(true).create_new(true).mode(0o600).open(draft)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(draft);
+    }
+    written
 }

@@ -13,10 +13,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            problem: problem.into(),
-            fix: fix.into(),
-        }
+        Self { problem: problem.into(), fix: fix.into() }
     }
 }
 
@@ -47,6 +44,8 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl std::error::Error for Problem {}
 
 /// Likenesses below which a suggestion would only confuse.
 const LEAST_JARO_WINKLER: f64 = 0.8;

@@ -16,11 +16,7 @@ pub(crate) struct Facts {
 
 /// The addresses that would serve strangers in clear text. Refused in every environment.
 pub(crate) fn listening_problems(settings: &Settings) -> Vec<Problem> {
-    let control = (
-        settings.control.listen,
-        "control",
-        settings.control.behind_proxy,
-    );
+    let control = (settings.control.listen, "control", settings.control.behind_proxy);
     let gateway = settings.gateway.listener.iter();
     let gateway = gateway.map(|it| (it.listen, "gateway", settings.gateway.behind_proxy));
     std::iter::once(control)
@@ -79,10 +75,7 @@ fn public_url_problem(settings: &Settings) -> Option<Problem> {
     let fix = "set control.public-url to the https:// address that people use";
     match settings.control.public_url.as_deref() {
         Some(url) if url.starts_with("https://") => None,
-        Some(url) => Some(Problem::new(
-            format!("control.public-url is not https: {url}"),
-            fix,
-        )),
+        Some(url) => Some(Problem::new(format!("control.public-url is not https: {url}"), fix)),
         None => Some(Problem::new("control.public-url is not set", fix)),
     }
 }
@@ -95,10 +88,7 @@ fn internal_problem(address: SocketAddr) -> Option<Problem> {
         "internal listens on {address}, beyond the operator's own network: it verifies keys and \
          serves metrics"
     );
-    Some(Problem::new(
-        text,
-        "set internal.listen to a loopback or private address",
-    ))
+    Some(Problem::new(text, "set internal.listen to a loopback or private address"))
 }
 
 /// Loopback and the ranges of RFC 1918, 4193, 3927, 4291 (link-local) and 6598. Not the

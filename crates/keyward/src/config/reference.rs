@@ -8,9 +8,10 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use super::super::layers::load_in;
     use super::super::leaf::leaves;
     use super::super::settings::Settings;
-    use super::super::{ConfigArgs, Surroundings, file, load_in};
+    use super::super::{ConfigArgs, Surroundings, file};
     use super::*;
 
     /// The reference with its settings (not its prose) in force.
@@ -33,22 +34,14 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("keyward.toml"), in_force()).unwrap();
-        let surroundings = Surroundings {
-            folder: folder.path().to_owned(),
-            ..Surroundings::default()
-        };
+        let surroundings =
+            Surroundings { folder: folder.path().to_owned(), ..Surroundings::default() };
         let loaded = load_in(&ConfigArgs::default(), &surroundings).unwrap();
         let base = serde_json::to_string(folder.path()).unwrap();
         let base = format!("{}/", base.trim_matches('"'));
-        let written = serde_json::to_string(&loaded.settings)
-            .unwrap()
-            .replace(&base, "");
+        let written = serde_json::to_string(&loaded.settings).unwrap().replace(&base, "");
         let written: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_defaults(
-            "",
-            &serde_json::to_value(Settings::default()).unwrap(),
-            &written,
-        );
+        assert_defaults("", &serde_json::to_value(Settings::default()).unwrap(), &written);
     }
 
     /// Where there is a default, the reference names it; lists of tables show an example.
@@ -69,9 +62,6 @@ mod tests {
     #[test]
     fn as_it_is_written_it_sets_nothing() {
         let (entries, problems) = file::parse(Path::new("keyward.toml"), REFERENCE, &leaves());
-        assert!(
-            entries.is_empty() && problems.is_empty(),
-            "{entries:?} {problems:?}"
-        );
+        assert!(entries.is_empty() && problems.is_empty(), "{entries:?} {problems:?}");
     }
 }

@@ -54,19 +54,14 @@ impl DeploymentSecrets {
         parse(&text).map_err(|found| {
             let (place, what) = found;
             // a parser's own message could quote the line, and with it a secret
-            Problem::new(
-                format!("{WHAT} {}: {place}: {what}", path.display()),
-                FORMAT,
-            )
+            Problem::new(format!("{WHAT} {}: {place}: {what}", path.display()), FORMAT)
         })
     }
 
     /// The secrets behind all keys, for tokens of this format.
     pub(crate) fn keyring(&self, format: TokenFormat) -> Keyring {
         let earlier = self.earlier_peppers.iter();
-        let earlier = earlier
-            .map(|(version, bytes)| Pepper::new(*version, bytes))
-            .collect();
+        let earlier = earlier.map(|(version, bytes)| Pepper::new(*version, bytes)).collect();
         let (version, bytes) = &self.pepper;
         let current = Pepper::new(*version, bytes);
         Keyring::new(format, TagKey::new(&self.key_id_tag), current, earlier)
@@ -128,10 +123,7 @@ fn may_begin(settings: &Settings, path: &Path) -> Result<(), Problem> {
              secrets that are missing",
             database.display()
         );
-        return Err(Problem::new(
-            text,
-            "restore the secrets file from its backup",
-        ));
+        return Err(Problem::new(text, "restore the secrets file from its backup"));
     }
     Ok(())
 }
@@ -166,17 +158,10 @@ type Fault = (String, &'static str);
 
 fn parse(text: &str) -> Result<DeploymentSecrets, Fault> {
     let line = |at: usize| {
-        format!(
-            "line {}",
-            text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
-        )
+        format!("line {}", text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1)
     };
-    let document = DeTable::parse(text).map_err(|error| {
-        (
-            line(error.span().map_or(0, |span| span.start)),
-            "this is not TOML",
-        )
-    })?;
+    let document = DeTable::parse(text)
+        .map_err(|error| (line(error.span().map_or(0, |span| span.start)), "this is not TOML"))?;
     let mut single = BTreeMap::new();
     let mut pepper = None;
     for (name, value) in document.into_inner() {
@@ -189,11 +174,8 @@ fn parse(text: &str) -> Result<DeploymentSecrets, Fault> {
             _ => return Err((place, "there is no such secret")),
         }
     }
-    let mut take = |name: &str| {
-        single
-            .remove(name)
-            .ok_or_else(|| (name.to_owned(), "this secret is missing"))
-    };
+    let mut take =
+        |name: &str| single.remove(name).ok_or_else(|| (name.to_owned(), "this secret is missing"));
     let missing = || ("[pepper]".to_owned(), "this section is missing");
     let (pepper, earlier_peppers) = pepper.ok_or_else(missing)?;
     Ok(DeploymentSecrets {
@@ -217,16 +199,12 @@ fn peppers(table: &DeTable<'_>) -> Result<(Versioned, BTreeMap<u16, Secret>), Fa
     for (name, value) in table {
         let name: &str = name.get_ref();
         if name == "current" {
-            let number = value
-                .get_ref()
-                .as_integer()
-                .and_then(|n| n.as_str().parse().ok());
+            let number = value.get_ref().as_integer().and_then(|n| n.as_str().parse().ok());
             current = Some(number.ok_or_else(|| (place(name), "not the number of a version"))?);
             continue;
         }
-        let version: u16 = name
-            .parse()
-            .map_err(|_| (place(name), "not `current`, not a number"))?;
+        let version: u16 =
+            name.parse().map_err(|_| (place(name), "not `current`, not a number"))?;
         versions.insert(version, secret(value.get_ref(), &place(name))?);
     }
     let current = current.ok_or_else(|| (place("current"), "missing"))?;

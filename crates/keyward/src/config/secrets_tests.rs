@@ -45,17 +45,10 @@ fn a_first_start_makes_a_private_file_and_the_next_reads_it() {
     let settings = deployment(folder.path());
     let first = DeploymentSecrets::load(&settings, &clock()).unwrap_or_else(|e| panic!("{e}"));
     let file = path(&settings);
-    assert_eq!(
-        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let data = std::fs::metadata(&settings.data_dir.0).unwrap();
     assert_eq!(data.permissions().mode() & 0o777, 0o700);
-    assert_eq!(
-        std::fs::read_dir(&settings.data_dir.0).unwrap().count(),
-        1,
-        "no draft is left"
-    );
+    assert_eq!(std::fs::read_dir(&settings.data_dir.0).unwrap().count(), 1, "no draft is left");
     let second = DeploymentSecrets::load(&settings, &clock()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(*first.key_id_tag, [1; 32]);
     assert_eq!(*second.key_id_tag, [1; 32]);
@@ -77,10 +70,7 @@ fn others_may_not_read_it() {
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(path(&settings), permissions).unwrap();
         let text = refusal(DeploymentSecrets::load(&settings, &clock()));
-        assert!(
-            text.contains("other users") && text.contains("chmod 600"),
-            "{text}"
-        );
+        assert!(text.contains("other users") && text.contains("chmod 600"), "{text}");
     }
 }
 
@@ -103,36 +93,17 @@ fn missing_secrets_are_not_made_anew_where_others_are_missed() {
 fn faults_are_named_and_secrets_never_quoted() {
     let hex = "ab".repeat(32);
     let one = |name: &str| format!("{name} = \"{hex}\"\n");
-    let four: String = ["key-id-tag", "store-context", "assertion", "assertion-seed"]
-        .map(one)
-        .concat();
+    let four: String =
+        ["key-id-tag", "store-context", "assertion", "assertion-seed"].map(one).concat();
     let zeros = "00".repeat(32);
     let table = [
-        (
-            format!("{four}[pepper]\ncurrent = 2\n1 = \"{hex}\""),
-            "no pepper of this version",
-        ),
-        (
-            format!("{four}[pepper]\n1 = \"{hex}\""),
-            "[pepper] current: missing",
-        ),
-        (
-            format!("{four}[pepper]\ncurrent = 1\none = \"{hex}\""),
-            "[pepper] one",
-        ),
+        (format!("{four}[pepper]\ncurrent = 2\n1 = \"{hex}\""), "no pepper of this version"),
+        (format!("{four}[pepper]\n1 = \"{hex}\""), "[pepper] current: missing"),
+        (format!("{four}[pepper]\ncurrent = 1\none = \"{hex}\""), "[pepper] one"),
         (four.clone(), "[pepper]: this section is missing"),
-        (
-            format!("{four}extra = \"{hex}\""),
-            "line 5: there is no such secret",
-        ),
-        (
-            format!("[pepper]\ncurrent = 1\n1 = \"{hex}\""),
-            "key-id-tag: this secret is missing",
-        ),
-        (
-            format!("key-id-tag = \"{hex}a\""),
-            "line 1: not 64 hexadecimal digits",
-        ),
+        (format!("{four}extra = \"{hex}\""), "line 5: there is no such secret"),
+        (format!("[pepper]\ncurrent = 1\n1 = \"{hex}\""), "key-id-tag: this secret is missing"),
+        (format!("key-id-tag = \"{hex}a\""), "line 1: not 64 hexadecimal digits"),
         (format!("\nkey-id-tag = {hex}"), "line 2: this is not TOML"),
         (format!("key-id-tag = \"{zeros}\""), "all zero is no secret"),
     ];
@@ -140,9 +111,7 @@ fn faults_are_named_and_secrets_never_quoted() {
     for (position, (text, expected)) in table.into_iter().enumerate() {
         let file = folder.path().join(position.to_string());
         private_file::create(&file, &text).unwrap();
-        let Err(problem) = DeploymentSecrets::read(&file) else {
-            panic!("accepted: {expected}")
-        };
+        let Err(problem) = DeploymentSecrets::read(&file) else { panic!("accepted: {expected}") };
         let shown = problem.to_string();
         assert!(shown.contains(expected), "{expected}: {shown}");
         assert!(!shown.contains("abab"), "{shown}");
@@ -150,9 +119,7 @@ fn faults_are_named_and_secrets_never_quoted() {
     let several = format!("{four}[pepper]\ncurrent = 7\n3 = \"{hex}\"\n7 = \"{hex}\"");
     let file = folder.path().join("several");
     private_file::create(&file, &several).unwrap();
-    let Ok(secrets) = DeploymentSecrets::read(&file) else {
-        panic!("refused")
-    };
+    let Ok(secrets) = DeploymentSecrets::read(&file) else { panic!("refused") };
     let earlier: Vec<u16> = secrets.earlier_peppers.keys().copied().collect();
     assert_eq!((secrets.pepper.0, earlier), (7, vec![3]));
 }
@@ -162,10 +129,7 @@ fn a_line_of_secret_may_be_read_by_the_group_only() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     private_file::create(&file, "hunter2\n").unwrap();
-    assert_eq!(
-        *private_file::read_line(&file, "the token file").unwrap(),
-        "hunter2"
-    );
+    assert_eq!(*private_file::read_line(&file, "the token file").unwrap(), "hunter2");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     assert!(private_file::read_line(&file, "the token file").is_ok());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();

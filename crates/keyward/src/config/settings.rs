@@ -128,10 +128,7 @@ pub(crate) struct InternalSettings {
 
 impl Default for InternalSettings {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8789)),
-            verify_from: Vec::new(),
-        }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8789)), verify_from: Vec::new() }
     }
 }
 
@@ -234,6 +231,22 @@ pub(crate) struct UpstreamSettings {
     pub(crate) max_connections: usize,
 }
 
+impl UpstreamSettings {
+    /// An upstream at this address with the defaults, for no environment yet.
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            environments: Vec::new(),
+            url: url.to_owned(),
+            audience: None,
+            assertion: AssertionAlgorithm::default(),
+            assertion_secret_file: None,
+            connect_timeout: default_connect_timeout(),
+            first_byte_timeout: default_first_byte_timeout(),
+            max_connections: default_upstream_connections(),
+        }
+    }
+}
+
 const fn default_connect_timeout() -> Millis {
     Millis(3_000)
 }
@@ -269,11 +282,7 @@ pub(crate) struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self {
-            format: LogFormat::default(),
-            level: "info".to_owned(),
-            requests: true,
-        }
+        Self { format: LogFormat::default(), level: "info".to_owned(), requests: true }
     }
 }
 
@@ -302,9 +311,6 @@ pub(crate) struct ShutdownSettings {
 
 impl Default for ShutdownSettings {
     fn default() -> Self {
-        Self {
-            drain_delay: Millis(5_000),
-            timeout: Millis(30_000),
-        }
+        Self { drain_delay: Millis(5_000), timeout: Millis(30_000) }
     }
 }

@@ -82,15 +82,9 @@ mod tests {
     #[test]
     fn passwords_are_masked() {
         let table = [
-            (
-                "postgres://app:hunter2@db/keyward",
-                "postgres://app:•••••@db/keyward",
-            ),
+            ("postgres://app:hunter2@db/keyward", "postgres://app:•••••@db/keyward"),
             ("postgres://app:p@ss/w:d@db/k", "postgres://app:•••••@db/k"),
-            (
-                "postgres://app@db/k?password=x&a=b",
-                "postgres://app@db/k?password=•••••&a=b",
-            ),
+            ("postgres://app@db/k?password=x&a=b", "postgres://app@db/k?password=•••••&a=b"),
             ("postgres://app@db/keyward", "postgres://app@db/keyward"),
             ("sqlite:keyward.db", "sqlite:keyward.db"),
         ];

@@ -2,26 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Units of time from the largest to the smallest, with their milliseconds.
-const TIMES: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const TIMES: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Units of size from the largest to the smallest, with their bytes.
-const SIZES: [(&str, u64); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A span of time in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +46,18 @@ fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::
     }
 }
 
+impl Millis {
+    pub(crate) const fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl Size {
+    pub(crate) const fn bytes(self) -> usize {
+        self.0
+    }
+}
+
 impl FromStr for Millis {
     type Err = InvalidUnit;
 
@@ -74,9 +77,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
         let bytes = parse(text, &SIZES).ok_or(InvalidUnit::Size)?;
-        usize::try_from(bytes)
-            .map(Self)
-            .map_err(|_| InvalidUnit::Size)
+        usize::try_from(bytes).map(Self).map_err(|_| InvalidUnit::Size)
     }
 }
 
@@ -125,15 +126,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(Millis(millis)), "{text}");
             assert_eq!(Millis(millis).to_string(), written);
         }
-        for bad in [
-            "",
-            "5",
-            "s",
-            "-5s",
-            "1.5s",
-            "5 minutes",
-            "99999999999999999999d",
-        ] {
+        for bad in ["", "5", "s", "-5s", "1.5s", "5 minutes", "99999999999999999999d"] {
             assert_eq!(bad.parse::<Millis>(), Err(InvalidUnit::Duration), "{bad}");
         }
         assert!(format!("{}d", u64::MAX).parse::<Millis>().is_err());

@@ -37,7 +37,7 @@ use jobs::Jobs;
 use listener::Listening;
 
 pub use clock::SystemClock;
-pub(crate) use store::open_store;
+pub(crate) use store::{open_store, store_config};
 
 /// What a node is started with.
 pub(crate) struct NodeParts {

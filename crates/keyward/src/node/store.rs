@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyward_core::Clock;
-use keyward_store::{Store, StoreConfig, StoreError, StoreLimits, migrations};
+use keyward_store::{Store, StoreConfig, StoreLimits, migrations};
 use zeroize::Zeroizing;
 
 use crate::config::private_file::{self, Readers};
@@ -20,7 +20,7 @@ pub(crate) async fn open_store(
     Ok(Store::open(&config, clock).await?)
 }
 
-fn store_config(
+pub(crate) fn store_config(
     settings: &Settings,
     secrets: &DeploymentSecrets,
     clock: &dyn Clock,
@@ -52,12 +52,4 @@ fn store_config(
 fn private(path: &Path, what: &str) -> Result<Zeroizing<String>, ConfigError> {
     let text = private_file::read(path, Readers::Owner, what)?;
     Ok(Zeroizing::new(text.trim().to_owned()))
-}
-
-/// Whether an error means that the settings or the schema must change before a restart helps.
-pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<StoreError>(),
-        Some(StoreError::Refused(_) | StoreError::NewerSchema { .. })
-    )
 }
