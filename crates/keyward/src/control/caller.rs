@@ -115,7 +115,7 @@ pub(super) fn authorize(
     catalog: &Catalog,
 ) -> Result<()> {
     match operation.access {
-        Access::Public | Access::Authenticated => return Ok(()),
+        Access::Public => return Ok(()),
         Access::Operator if caller.tenant().is_some() => {
             let text = "This operation is for the operator of the deployment";
             return Err(Error::new(ErrorCode::RbacDenied, text).with("failed", "role"));
@@ -124,7 +124,7 @@ pub(super) fn authorize(
         Access::Tenant if caller.tenant().is_some_and(|own| Some(own) != tenant) => {
             return Err(Error::not_found("tenant"));
         }
-        Access::Operator | Access::Tenant => {}
+        Access::Authenticated | Access::Operator | Access::Tenant => {}
     }
     let Some(scope) = operation.scope else { return Ok(()) };
     if caller.may(scope, catalog) {

@@ -23,3 +23,6 @@ pub(crate) use audit::page as audit_page;
 pub(crate) use context::ControlState;
 pub(crate) use input::read_query;
 pub(crate) use mount::router;
+
+#[cfg(test)]
+mod tests;
