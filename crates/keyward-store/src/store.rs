@@ -48,11 +48,7 @@ impl Store {
     /// Opens the database, migrates it and takes it for this process.
     pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let engine = Arc::new(Engine::open(config).await?);
-        Ok(Self {
-            engine,
-            clock,
-            hook: Arc::new(OnceLock::new()),
-        })
+        Ok(Self { engine, clock, hook: Arc::new(OnceLock::new()) })
     }
 
     /// Sets what runs after a commit that touched authority; only the first call counts.
@@ -80,9 +76,7 @@ impl Store {
 
     /// Reads over tenants; the reason goes to the log.
     pub async fn read_system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
-        Ok(SystemTx::new(
-            self.engine.begin_read(Context::System { reason }).await?,
-        ))
+        Ok(SystemTx::new(self.engine.begin_read(Context::System { reason }).await?))
     }
 
     /// Begins the one kind of change there is, on one tenant.
@@ -94,7 +88,7 @@ impl Store {
         let name = tenant.to_string();
         let conn = self.engine.begin_write(Context::Tenant(&name)).await?;
         let tx = TenantTx::new(conn, tenant, name.clone());
-        Ok(WriteTx::new(tx, self, author, name))
+        WriteTx::begin(tx, self, author, name).await
     }
 
     /// Begins a change that needs rows of no tenant or of several; the reason goes to the log.
@@ -105,7 +99,7 @@ impl Store {
         author: Author,
     ) -> Result<WriteTx<SystemTx>, StoreError> {
         let tx = SystemTx::new(self.engine.begin_write(Context::System { reason }).await?);
-        Ok(WriteTx::new(tx, self, author, chain.name()))
+        WriteTx::begin(tx, self, author, chain.name()).await
     }
 
     /// Begins a write that changes nothing anybody decides with, such as a last-used instant.
@@ -113,9 +107,7 @@ impl Store {
         &self,
         reason: &'static str,
     ) -> Result<SystemTx, StoreError> {
-        Ok(SystemTx::new(
-            self.engine.begin_write(Context::System { reason }).await?,
-        ))
+        Ok(SystemTx::new(self.engine.begin_write(Context::System { reason }).await?))
     }
 
     pub(crate) fn hook(&self) -> Option<CommitHook> {

@@ -91,9 +91,7 @@ impl TenantTx {
     }
 
     fn bind<const N: usize>(&self, values: [Value; N]) -> Vec<Value> {
-        std::iter::once(Value::from(self.name.as_str()))
-            .chain(values)
-            .collect()
+        std::iter::once(Value::from(self.name.as_str())).chain(values).collect()
     }
 }
 

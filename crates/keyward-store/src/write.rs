@@ -8,8 +8,9 @@ use keyward_core::audit::{Actor, AuditEntry, Origin};
 use keyward_core::authority::Invalidation;
 
 use crate::engine::{Conn, StoreError};
+use crate::sql::audit::{self, Head};
+use crate::sql::changes;
 use crate::sql::idempotency::{self, Claim, Idempotency};
-use crate::sql::{audit, changes};
 use crate::store::Store;
 use crate::tx::Transaction;
 
@@ -33,12 +34,7 @@ pub struct Change<V> {
 impl<V> Change<V> {
     /// A change with its answer and its audit event.
     pub const fn new(value: V, audit: AuditEntry) -> Self {
-        Self {
-            value,
-            audit,
-            invalidations: Vec::new(),
-            replay: None,
-        }
+        Self { value, audit, invalidations: Vec::new(), replay: None }
     }
 
     /// Names what every node must read again before the change is answered.
@@ -73,7 +69,8 @@ pub struct WriteTx<T> {
     tx: T,
     store: Store,
     author: Author,
-    chain: String,
+    /// The chain the change is entered in, and its newest event once it is taken.
+    chain: (String, Option<Head>),
     at: Timestamp,
     /// With the chain it was taken in, which `enter_in` does not move.
     claimed: Option<(String, Idempotency)>,
@@ -94,16 +91,18 @@ impl<T> DerefMut for WriteTx<T> {
 }
 
 impl<T: Transaction> WriteTx<T> {
-    pub(crate) fn new(tx: T, store: &Store, author: Author, chain: String) -> Self {
+    /// Begins a change by taking its chain. The writers of one chain thereby come one after the
+    /// other from their first look at a row on: nothing that is read can change before it is
+    /// written, on any engine.
+    pub(crate) async fn begin(
+        mut tx: T,
+        store: &Store,
+        author: Author,
+        chain: String,
+    ) -> Result<Self, StoreError> {
+        let head = audit::take_head(tx.conn(), &chain).await?;
         let at = store.clock().now();
-        Self {
-            tx,
-            store: store.clone(),
-            author,
-            chain,
-            at,
-            claimed: None,
-        }
+        Ok(Self { tx, store: store.clone(), author, chain: (chain, Some(head)), at, claimed: None })
     }
 
     /// The instant of this change.
@@ -119,14 +118,15 @@ impl<T: Transaction> WriteTx<T> {
     /// Enters the change in the chain of another tenant than the one it began with (a tenant that
     /// the change itself makes).
     pub fn enter_in(&mut self, chain: crate::Chain) {
-        self.chain = chain.name();
+        self.chain = (chain.name(), None);
     }
 
     /// Takes an idempotency key for this change, or tells what came of the first use.
     pub async fn claim(&mut self, idempotency: Idempotency) -> Result<Claim, StoreError> {
-        let claim = idempotency::claim(self.tx.conn(), &self.chain, &idempotency, self.at).await?;
+        let claim =
+            idempotency::claim(self.tx.conn(), &self.chain.0, &idempotency, self.at).await?;
         if matches!(claim, Claim::Fresh) {
-            self.claimed = Some((self.chain.clone(), idempotency));
+            self.claimed = Some((self.chain.0.clone(), idempotency));
         }
         Ok(claim)
     }
@@ -140,31 +140,31 @@ impl<T: Transaction> WriteTx<T> {
         change: Change<V>,
     ) -> Result<Committed<V>, StoreError> {
         let task = tokio::spawn(self.run(change));
-        task.await
-            .map_err(|e| StoreError::Internal(format!("the write task ended: {e}")))?
+        task.await.map_err(|e| StoreError::Internal(format!("the write task ended: {e}")))?
     }
 
     async fn run<V>(mut self, change: Change<V>) -> Result<Committed<V>, StoreError> {
         let clock = Arc::clone(self.store.clock());
         let conn = self.tx.conn();
-        audit::append(
-            conn,
-            &*clock,
-            &self.chain,
-            &self.author,
-            self.at,
-            change.audit,
-        )
-        .await?;
+        let (chain, head) = self.chain;
+        let head = match head {
+            Some(head) => head,
+            None => audit::take_head(conn, &chain).await?,
+        };
+        let entered = audit::next(head, &chain, &*clock, &self.author, self.at, change.audit);
+        audit::append(conn, &chain, entered).await?;
         if let (Some((chain, claimed)), Some(body)) = (&self.claimed, &change.replay) {
             idempotency::complete(conn, chain, claimed, body).await?;
         }
-        let epoch = advance(conn, &self.chain, &change.invalidations, self.at).await?;
-        self.tx.into_conn().commit().await?;
+        let epoch = advance(conn, &chain, &change.invalidations, self.at).await?;
+        let outcome = self.tx.into_conn().commit().await;
         let committed = clock.monotonic_ns();
-        if let (Some(hook), true) = (self.store.hook(), epoch > 0) {
+        // after a commit whose outcome nobody knows, memory must be made true as well
+        let happened = matches!(outcome, Ok(()) | Err(StoreError::CommitUnknown(_)));
+        if let (Some(hook), true, true) = (self.store.hook(), epoch > 0, happened) {
             hook(epoch, change.invalidations.into()).await;
         }
+        outcome?;
         let waited_ns = clock.monotonic_ns().saturating_sub(committed);
         Ok(Committed {
             value: change.value,

@@ -30,11 +30,7 @@ impl DataDirLock {
         let failed = |error: std::io::Error| {
             StoreError::Unavailable(format!("the data directory {}: {error}", folder.display()))
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         if folder.metadata().map_err(failed)?.mode() & 0o077 != 0 {
             return Err(StoreError::Refused(format!(
                 "the data directory {0} is open to other users: run `chmod 700 {0}`",
@@ -42,12 +38,7 @@ impl DataDirLock {
             )));
         }
         let mut private = OpenOptions::new();
-        private
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
+        private.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = private.open(folder.join(LOCK_FILE)).map_err(failed)?;
         let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
         if let Err(error) = rustix::fs::flock(&file, exclusive) {
@@ -59,17 +50,11 @@ impl DataDirLock {
             return Err(StoreError::Refused(format!(
                 "the data directory {} is in use by process {}: stop it, or talk to it over HTTP",
                 folder.display(),
-                if holder.is_empty() {
-                    "(unknown)"
-                } else {
-                    holder.trim()
-                },
+                if holder.is_empty() { "(unknown)" } else { holder.trim() },
             )));
         }
         private.open(database).map_err(failed)?;
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .map_err(failed)?;
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { _file: file })
     }

@@ -84,9 +84,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same work may succeed when it is simply run again.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable(_) | Self::Busy(_) | Self::Conflict(_)
-        )
+        matches!(self, Self::Unavailable(_) | Self::Busy(_) | Self::Conflict(_))
     }
 }

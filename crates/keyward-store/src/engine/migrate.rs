@@ -37,10 +37,7 @@ impl Migration {
     /// # Errors
     /// [`StoreError::Internal`] when the name is not of the form `V0001__name`.
     pub fn version(&self) -> Result<u32, StoreError> {
-        let digits = self
-            .name
-            .strip_prefix('V')
-            .and_then(|rest| rest.split_once("__"));
+        let digits = self.name.strip_prefix('V').and_then(|rest| rest.split_once("__"));
         digits
             .and_then(|(digits, _)| digits.parse().ok())
             .ok_or_else(|| StoreError::Internal(format!("`{}` names no migration", self.name)))
@@ -71,21 +68,15 @@ fn checksum(sql: &str) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The schema version of a database with this history; 0 for a new one.
 pub(super) fn version_of(applied: &[Applied]) -> u32 {
-    applied
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0)
+    applied.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// What to run on a database with this history, after checking that it is ours.
@@ -101,10 +92,7 @@ pub(super) fn plan(
     let newest = known.last().map_or(Ok(0), Migration::version)?;
     let found = version_of(applied);
     if found > newest {
-        return Err(StoreError::NewerSchema {
-            found,
-            known: newest,
-        });
+        return Err(StoreError::NewerSchema { found, known: newest });
     }
     let mut pending = Vec::new();
     for migration in known {
@@ -113,12 +101,7 @@ pub(super) fn plan(
         let sum = checksum(text);
         match applied.iter().find(|found| found.version == version) {
             None => {
-                pending.push(Pending {
-                    version,
-                    name: migration.name,
-                    sql: text,
-                    checksum: sum,
-                });
+                pending.push(Pending { version, name: migration.name, sql: text, checksum: sum });
             }
             Some(found) if found.name == migration.name && found.checksum == sum => {}
             Some(found) => {
@@ -138,24 +121,12 @@ mod tests {
     use super::*;
 
     fn applied(version: u32, sql: &str) -> Applied {
-        Applied {
-            version,
-            name: format!("V{version:04}__x"),
-            checksum: checksum(sql),
-        }
+        Applied { version, name: format!("V{version:04}__x"), checksum: checksum(sql) }
     }
 
     const TWO: &[Migration] = &[
-        Migration {
-            name: "V0001__x",
-            sqlite: "one",
-            postgres: "one",
-        },
-        Migration {
-            name: "V0002__x",
-            sqlite: "two",
-            postgres: "two",
-        },
+        Migration { name: "V0001__x", sqlite: "one", postgres: "one" },
+        Migration { name: "V0002__x", sqlite: "two", postgres: "two" },
     ];
 
     #[test]
@@ -166,19 +137,10 @@ mod tests {
         };
         assert_eq!(names(&[]).unwrap(), [1, 2]);
         assert_eq!(names(&[applied(1, "one")]).unwrap(), [2]);
-        assert_eq!(
-            names(&[applied(1, "one"), applied(2, "two")]).unwrap(),
-            [0; 0]
-        );
-        assert!(matches!(
-            names(&[applied(1, "edited")]),
-            Err(StoreError::Refused(_))
-        ));
+        assert_eq!(names(&[applied(1, "one"), applied(2, "two")]).unwrap(), [0; 0]);
+        assert!(matches!(names(&[applied(1, "edited")]), Err(StoreError::Refused(_))));
         let newer = [applied(1, "one"), applied(2, "two"), applied(7, "seven")];
-        assert!(matches!(
-            names(&newer),
-            Err(StoreError::NewerSchema { found: 7, known: 2 })
-        ));
+        assert!(matches!(names(&newer), Err(StoreError::NewerSchema { found: 7, known: 2 })));
     }
 
     #[test]
@@ -190,12 +152,7 @@ mod tests {
     fn versions_rise_without_gaps_and_every_file_is_listed() {
         let known = migrations();
         for (place, migration) in known.iter().enumerate() {
-            assert_eq!(
-                migration.version().unwrap() as usize,
-                place + 1,
-                "{}",
-                migration.name
-            );
+            assert_eq!(migration.version().unwrap() as usize, place + 1, "{}", migration.name);
         }
         for engine in ["sqlite", "postgres"] {
             let folder = format!("{}/migrations/{engine}", env!("CARGO_MANIFEST_DIR"));

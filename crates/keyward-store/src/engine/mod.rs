@@ -68,9 +68,7 @@ impl Context<'_> {
             Self::Tenant(id)
                 if id.is_empty() || id.len() > MAX_TENANT_BYTES || *id == SYSTEM_CONTEXT =>
             {
-                Err(StoreError::Internal(
-                    "a tenant context needs a tenant id".to_owned(),
-                ))
+                Err(StoreError::Internal("a tenant context needs a tenant id".to_owned()))
             }
             Self::Tenant(id) => Ok(id),
         }
@@ -126,11 +124,7 @@ impl Engine {
                 Transaction::Postgres(Box::new(engine.begin(name, access).await?))
             }
         };
-        Ok(Conn {
-            transaction,
-            context: name.to_owned(),
-            failed: None,
-        })
+        Ok(Conn { transaction, context: name.to_owned(), failed: None })
     }
 
     /// The word for the engine in logs and health answers.
@@ -301,11 +295,7 @@ impl Conn {
         if self.context == SYSTEM_CONTEXT {
             return Ok(());
         }
-        let bound = || {
-            values
-                .iter()
-                .any(|v| matches!(v, Value::Text(t) if *t == self.context))
-        };
+        let bound = || values.iter().any(|v| matches!(v, Value::Text(t) if *t == self.context));
         match statement.kind() {
             StatementKind::Shared => Ok(()),
             StatementKind::Tenant if bound() => Ok(()),

@@ -44,26 +44,14 @@ impl PostgresEngine {
         }
         postgres_admission::check(&*node_lock.client.lock().await, address.role()).await?;
         let wait = Some(limits.wait);
-        let pool = Pool::builder(SessionManager {
-            address: address.clone(),
-        })
-        .max_size(limits.connections.max(1))
-        .timeouts(Timeouts {
-            wait,
-            create: wait,
-            recycle: wait,
-        })
-        .runtime(deadpool::Runtime::Tokio1)
-        .build()
-        .map_err(|error| StoreError::Internal(error.to_string()))?;
+        let pool = Pool::builder(SessionManager { address: address.clone() })
+            .max_size(limits.connections.max(1))
+            .timeouts(Timeouts { wait, create: wait, recycle: wait })
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|error| StoreError::Internal(error.to_string()))?;
         let signer = Signer::new(&config.context_key);
-        let engine = Self {
-            pool,
-            address,
-            signer,
-            limits,
-            node_lock,
-        };
+        let engine = Self { pool, address, signer, limits, node_lock };
         engine.require_key().await?;
         Ok(engine)
     }
@@ -91,9 +79,7 @@ impl PostgresEngine {
     ) -> Result<PostgresTransaction, StoreError> {
         self.node_lock.require(&self.address, &self.limits).await?;
         if self.pool.status().waiting >= self.limits.waiting {
-            return Err(StoreError::Busy(
-                "too many callers wait for a connection".to_owned(),
-            ));
+            return Err(StoreError::Busy("too many callers wait for a connection".to_owned()));
         }
         let session = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
@@ -101,16 +87,10 @@ impl PostgresEngine {
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let address = self.address.clone();
-        let mut transaction = PostgresTransaction {
-            session: Some(session),
-            running: true,
-            address,
-            access,
-        };
+        let mut transaction =
+            PostgresTransaction { session: Some(session), running: true, address, access };
         let session = transaction.session()?;
-        session
-            .begin(&self.signer, context, access, &self.limits)
-            .await?;
+        session.begin(&self.signer, context, access, &self.limits).await?;
         transaction.running = false;
         Ok(transaction)
     }
@@ -133,10 +113,7 @@ struct NodeLock {
 impl NodeLock {
     async fn take(address: &Address, limits: &StoreLimits) -> Result<Self, StoreError> {
         let (client, ended) = Self::acquire(address, limits).await?;
-        Ok(Self {
-            client: tokio::sync::Mutex::new(client),
-            ended: ended.into(),
-        })
+        Ok(Self { client: tokio::sync::Mutex::new(client), ended: ended.into() })
     }
 
     async fn acquire(
@@ -145,10 +122,7 @@ impl NodeLock {
     ) -> Result<(Client, Arc<AtomicBool>), StoreError> {
         let (client, ended) = address.connect().await?;
         let wait = format!("SET lock_timeout = {}", limits.wait.as_millis());
-        client
-            .batch_execute(&wait)
-            .await
-            .map_err(|error| classify("node_lock", &error))?;
+        client.batch_execute(&wait).await.map_err(|error| classify("node_lock", &error))?;
         match client.batch_execute(TAKE_NODE_LOCK).await {
             Ok(()) => Ok((client, ended)),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -163,10 +137,7 @@ impl NodeLock {
     }
 
     fn is_lost(&self) -> bool {
-        let ended = self
-            .ended
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ended = self.ended.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         ended.load(Ordering::Acquire)
     }
 
@@ -180,10 +151,7 @@ impl NodeLock {
                 StoreError::Unavailable(format!("the right to be the one node was lost: {error}"))
             })?;
             *client = taken;
-            *self
-                .ended
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = ended;
+            *self.ended.write().unwrap_or_else(std::sync::PoisonError::into_inner) = ended;
         }
         Ok(())
     }
@@ -263,9 +231,7 @@ impl PostgresTransaction {
         values: &[Value],
     ) -> Result<RowStream, StoreError> {
         let session = self.session()?;
-        let prepared = session
-            .prepare(statement.name(), statement.postgres())
-            .await?;
+        let prepared = session.prepare(statement.name(), statement.postgres()).await?;
         let count = prepared.params().len();
         if count != values.len() {
             let text = format!("binds {count} values and was given {}", values.len());
@@ -278,19 +244,15 @@ impl PostgresTransaction {
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         let access = self.access;
         self.running = true;
-        self.session()?
-            .client
-            .batch_execute("COMMIT")
-            .await
-            .map_err(|error| {
-                let error = classify("COMMIT", &error);
-                match error {
-                    StoreError::Unavailable(text) if access == Access::Write => {
-                        StoreError::CommitUnknown(text)
-                    }
-                    other => other,
+        self.session()?.client.batch_execute("COMMIT").await.map_err(|error| {
+            let error = classify("COMMIT", &error);
+            match error {
+                StoreError::Unavailable(text) if access == Access::Write => {
+                    StoreError::CommitUnknown(text)
                 }
-            })?;
+                other => other,
+            }
+        })?;
         self.session = None;
         Ok(())
     }
@@ -369,11 +331,7 @@ fn read(statement: &'static Statement, row: &tokio_postgres::Row) -> Result<Row,
             row.try_get::<_, Option<String>>(column).map(Value::from)
         } else {
             let problem = format!("its type is {ty}: cast it to BIGINT, TEXT or BYTEA");
-            return Err(StoreError::Corrupt {
-                statement: statement.name(),
-                column,
-                problem,
-            });
+            return Err(StoreError::Corrupt { statement: statement.name(), column, problem });
         };
         values.push(value.map_err(|error| classify(statement.name(), &error))?);
     }
@@ -384,35 +342,22 @@ fn read(statement: &'static Statement, row: &tokio_postgres::Row) -> Result<Row,
 /// may hold values of rows.
 pub(super) fn classify(statement: &'static str, error: &tokio_postgres::Error) -> StoreError {
     let Some(answer) = error.as_db_error() else {
-        let cause = error
-            .source()
-            .map(|cause| format!(": {cause}"))
-            .unwrap_or_default();
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = format!("statement `{statement}`: {error}{cause}");
-        let io = error
-            .source()
-            .map(<dyn std::error::Error>::is::<std::io::Error>);
+        let io = error.source().map(<dyn std::error::Error>::is::<std::io::Error>);
         let on_the_way = error.is_closed() || io.unwrap_or(true);
-        return if on_the_way {
-            StoreError::Unavailable(text)
-        } else {
-            StoreError::Internal(text)
-        };
+        return if on_the_way { StoreError::Unavailable(text) } else { StoreError::Internal(text) };
     };
     let code = answer.code();
     let class = code.code().get(..2).unwrap_or_default();
     // Class 22 quotes the value that was wrong.
-    let message = if class == "22" {
-        "a value was refused"
-    } else {
-        answer.message()
-    };
+    let message = if class == "22" { "a value was refused" } else { answer.message() };
     let text = format!("statement `{statement}`: {message} ({})", code.code());
     let constraint = || answer.constraint().unwrap_or_default().to_owned();
     match (class, code) {
-        (_, &SqlState::UNIQUE_VIOLATION) => StoreError::UniqueViolation {
-            constraint: constraint(),
-        },
+        (_, &SqlState::UNIQUE_VIOLATION) => {
+            StoreError::UniqueViolation { constraint: constraint() }
+        }
         (_, &SqlState::FOREIGN_KEY_VIOLATION) => StoreError::ForeignKeyViolation,
         (_, &SqlState::NOT_NULL_VIOLATION) => {
             let column = answer.column().unwrap_or_default();

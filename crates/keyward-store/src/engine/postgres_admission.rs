@@ -61,14 +61,10 @@ pub(super) async fn check(client: &Client, role: &str) -> Result<(), StoreError>
         problems.push((code, subject.unwrap_or_default()));
     }
     // An owner, or a member of one, has every right by that; the cause is enough.
-    let has_all = problems
-        .iter()
-        .any(|(code, _)| matches!(*code, "owner" | "member"));
+    let has_all = problems.iter().any(|(code, _)| matches!(*code, "owner" | "member"));
     problems.retain(|(code, _)| !(has_all && matches!(*code, "create" | "private" | "grant")));
-    let mut reasons: Vec<_> = problems
-        .iter()
-        .map(|(code, subject)| reason(code, role, subject))
-        .collect();
+    let mut reasons: Vec<_> =
+        problems.iter().map(|(code, subject)| reason(code, role, subject)).collect();
     if reasons.is_empty() {
         return Ok(());
     }

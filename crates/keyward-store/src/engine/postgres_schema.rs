@@ -40,10 +40,7 @@ pub(super) async fn migrate(
         tracing::info!(migration = migration.name, "migrated");
     }
     client
-        .execute(
-            "CALL keyward_private.grant_application($1::text::name)",
-            &[&application],
-        )
+        .execute("CALL keyward_private.grant_application($1::text::name)", &[&application])
         .await
         .map_err(|error| classify("grant_application", &error))?;
     install_key(&client, &config.context_key).await
@@ -59,21 +56,13 @@ async fn run(
     let table = "CREATE TABLE IF NOT EXISTS schema_history (version INTEGER PRIMARY KEY,
         name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at_ms BIGINT NOT NULL)";
     transaction.batch_execute(table).await.map_err(failed)?;
-    transaction
-        .batch_execute(migration.sql)
-        .await
-        .map_err(failed)?;
+    transaction.batch_execute(migration.sql).await.map_err(failed)?;
     let version = i32::try_from(migration.version)
         .map_err(|_| StoreError::Internal("a migration's number is too large".to_owned()))?;
     transaction
         .execute(
             "INSERT INTO schema_history VALUES ($1, $2, $3, $4)",
-            &[
-                &version,
-                &migration.name,
-                &migration.checksum,
-                &now.as_millis(),
-            ],
+            &[&version, &migration.name, &migration.checksum, &now.as_millis()],
         )
         .await
         .map_err(failed)?;
@@ -126,7 +115,5 @@ async fn install_key(client: &Client, key: &ContextKey) -> Result<(), StoreError
         ON CONFLICT (id) DO UPDATE SET inner_pad = EXCLUDED.inner_pad,
         outer_pad = EXCLUDED.outer_pad WHERE held.inner_pad <> EXCLUDED.inner_pad";
     let installed = client.execute(sql, &[&*inner, &*outer]).await;
-    installed
-        .map(drop)
-        .map_err(|error| classify("context_key", &error))
+    installed.map(drop).map_err(|error| classify("context_key", &error))
 }

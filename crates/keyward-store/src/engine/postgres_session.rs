@@ -49,13 +49,9 @@ impl Address {
             refused("the store's address is not of the form postgres://USER@HOST:PORT/DATABASE")
         })?;
         if config.get_user().is_none() {
-            return Err(refused(
-                "the store's address names no role: postgres://ROLE@HOST/…",
-            ));
+            return Err(refused("the store's address names no role: postgres://ROLE@HOST/…"));
         }
-        config
-            .connect_timeout(limits.wait)
-            .keepalives_idle(KEEPALIVE_IDLE);
+        config.connect_timeout(limits.wait).keepalives_idle(KEEPALIVE_IDLE);
         config.application_name("keyward");
         if config.get_ssl_mode() != SslMode::Require {
             config.ssl_mode(SslMode::Disable);
@@ -102,9 +98,7 @@ fn is_local(config: &Config) -> bool {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
             name == "localhost"
-                || name
-                    .parse()
-                    .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+                || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
         }
     })
 }
@@ -151,12 +145,7 @@ pub(super) fn pads(key: &ContextKey) -> [zeroize::Zeroizing<Vec<u8>>; 2] {
     [0x36_u8, 0x5c].map(|mask| {
         let padding = std::iter::repeat_n(0, HMAC_BLOCK - ContextKey::LEN);
         zeroize::Zeroizing::new(
-            key.bytes()
-                .iter()
-                .copied()
-                .chain(padding)
-                .map(|b| b ^ mask)
-                .collect(),
+            key.bytes().iter().copied().chain(padding).map(|b| b ^ mask).collect(),
         )
     })
 }
@@ -199,18 +188,11 @@ impl Session {
     /// Binds a context and answers the backend that did it.
     async fn bind(&self, context: &str, limits: &StoreLimits) -> Result<i32, StoreError> {
         let ms = |limit: Duration| limit.as_millis().to_string();
-        let (statement, lock, idle) = (
-            ms(limits.statement),
-            ms(limits.lock),
-            ms(limits.idle_in_transaction),
-        );
-        let bound = self
-            .client
-            .query_one(&self.bind_context, &[&context, &statement, &lock, &idle])
-            .await;
-        bound
-            .and_then(|row| row.try_get(0))
-            .map_err(|error| classify("context", &error))
+        let (statement, lock, idle) =
+            (ms(limits.statement), ms(limits.lock), ms(limits.idle_in_transaction));
+        let bound =
+            self.client.query_one(&self.bind_context, &[&context, &statement, &lock, &idle]).await;
+        bound.and_then(|row| row.try_get(0)).map_err(|error| classify("context", &error))
     }
 
     /// The prepared form of a statement, made at its first use on this connection.
@@ -222,11 +204,7 @@ impl Session {
         if let Some(prepared) = self.prepared.get(sql) {
             return Ok(prepared.clone());
         }
-        let prepared = self
-            .client
-            .prepare(sql)
-            .await
-            .map_err(|error| classify(name, &error))?;
+        let prepared = self.client.prepare(sql).await.map_err(|error| classify(name, &error))?;
         self.prepared.insert(sql, prepared.clone());
         Ok(prepared)
     }
@@ -245,17 +223,9 @@ impl Manager for SessionManager {
         let (client, _) = self.address.connect().await?;
         let failed = |error| classify("connect", &error);
         let bind_context = client.prepare(BIND_CONTEXT).await.map_err(failed)?;
-        let row = client
-            .query_one("SELECT pg_backend_pid()", &[])
-            .await
-            .map_err(failed)?;
+        let row = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?;
         let backend = row.try_get(0).map_err(failed)?;
-        Ok(Session {
-            client,
-            bind_context,
-            prepared: HashMap::new(),
-            backend,
-        })
+        Ok(Session { client, bind_context, prepared: HashMap::new(), backend })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {

@@ -67,11 +67,7 @@ impl SqliteEngine {
                 open: token.clone(),
             };
             let wait = Some(config.limits.wait);
-            let timeouts = Timeouts {
-                wait,
-                create: wait,
-                recycle: None,
-            };
+            let timeouts = Timeouts { wait, create: wait, recycle: None };
             Pool::builder(manager)
                 .max_size(size)
                 .timeouts(timeouts)
@@ -81,14 +77,7 @@ impl SqliteEngine {
         };
         let writer = pool(Access::Write, 1)?;
         let readers = pool(Access::Read, config.limits.readers.max(1))?;
-        Ok(Self {
-            writer,
-            readers,
-            path,
-            limits: config.limits,
-            open,
-            lock,
-        })
+        Ok(Self { writer, readers, path, limits: config.limits, open, lock })
     }
 
     pub(super) async fn begin(&self, access: Access) -> Result<SqliteTransaction, StoreError> {
@@ -97,25 +86,18 @@ impl SqliteEngine {
             Access::Write => (&self.writer, "BEGIN IMMEDIATE"),
         };
         if pool.status().waiting >= self.limits.waiting {
-            return Err(StoreError::Busy(
-                "too many callers wait for a connection".to_owned(),
-            ));
+            return Err(StoreError::Busy("too many callers wait for a connection".to_owned()));
         }
         let lease = pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             PoolError::Timeout(_) => StoreError::Busy("no connection came free in time".to_owned()),
             other => StoreError::Unavailable(other.to_string()),
         })?;
-        let mut transaction = SqliteTransaction {
-            lease: Some(lease),
-            running: false,
-            limit: self.limits.statement,
-        };
+        let mut transaction =
+            SqliteTransaction { lease: Some(lease), running: false, limit: self.limits.statement };
         transaction
             .call(move |connection| {
-                connection
-                    .execute_batch(sql)
-                    .map_err(|error| classify("BEGIN", &error))
+                connection.execute_batch(sql).map_err(|error| classify("BEGIN", &error))
             })
             .await?;
         Ok(transaction)
@@ -172,8 +154,7 @@ impl SqliteTransaction {
         values: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
         let values = values.to_vec();
-        self.call(move |connection| rows(connection, statement, &values))
-            .await
+        self.call(move |connection| rows(connection, statement, &values)).await
     }
 
     pub(super) async fn execute(
@@ -185,9 +166,7 @@ impl SqliteTransaction {
         self.call(move |connection| {
             let mut prepared = prepare(connection, statement, &values)?;
             let changed = prepared.raw_execute();
-            changed
-                .map(|count| count as u64)
-                .map_err(|error| classify(statement.name(), &error))
+            changed.map(|count| count as u64).map_err(|error| classify(statement.name(), &error))
         })
         .await
     }
@@ -269,18 +248,14 @@ fn prepare<'c>(
     values: &[Value],
 ) -> Result<CachedStatement<'c>, StoreError> {
     let failed = |error: rusqlite::Error| classify(statement.name(), &error);
-    let mut prepared = connection
-        .prepare_cached(statement.sqlite())
-        .map_err(failed)?;
+    let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(failed)?;
     let count = prepared.parameter_count();
     if count != values.len() {
         let text = format!("binds {count} values and was given {}", values.len());
         return Err(defect(statement, &text));
     }
     for index in 1..=count {
-        let number = prepared
-            .parameter_name(index)
-            .and_then(|name| name.strip_prefix('$'));
+        let number = prepared.parameter_name(index).and_then(|name| name.strip_prefix('$'));
         let value = number
             .and_then(|number| number.parse::<usize>().ok()?.checked_sub(1))
             .and_then(|place| values.get(place))
@@ -327,9 +302,7 @@ fn rows(
                 ValueRef::Integer(value) => Value::Int(value),
                 ValueRef::Real(_) => return Err(corrupt("found a floating-point number")),
                 ValueRef::Text(value) => Value::Text(
-                    str::from_utf8(value)
-                        .map_err(|_| corrupt("found text not UTF-8"))?
-                        .to_owned(),
+                    str::from_utf8(value).map_err(|_| corrupt("found text not UTF-8"))?.to_owned(),
                 ),
                 ValueRef::Blob(value) => Value::Blob(value.to_vec()),
             });
@@ -358,20 +331,16 @@ pub(super) fn classify(statement: &'static str, error: &rusqlite::Error) -> Stor
 }
 
 fn violation(extended: i32, text: &str) -> StoreError {
-    let detail = text
-        .split_once("failed: ")
-        .map_or(text, |(_, detail)| detail);
+    let detail = text.split_once("failed: ").map_or(text, |(_, detail)| detail);
     match extended {
         ffi::SQLITE_CONSTRAINT_FOREIGNKEY => StoreError::ForeignKeyViolation,
         ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
             let table = detail.split('.').next().unwrap_or_default();
-            StoreError::UniqueViolation {
-                constraint: format!("{table}_pkey"),
-            }
+            StoreError::UniqueViolation { constraint: format!("{table}_pkey") }
         }
-        ffi::SQLITE_CONSTRAINT_UNIQUE => StoreError::UniqueViolation {
-            constraint: unique_name(detail),
-        },
+        ffi::SQLITE_CONSTRAINT_UNIQUE => {
+            StoreError::UniqueViolation { constraint: unique_name(detail) }
+        }
         _ => StoreError::RuleViolation(detail.to_owned()),
     }
 }
@@ -383,10 +352,7 @@ fn unique_name(detail: &str) -> String {
         return index.trim_end_matches('\'').to_owned();
     }
     let mut name = detail.split('.').next().unwrap_or_default().to_owned();
-    for (_, column) in detail
-        .split(", ")
-        .filter_map(|column| column.split_once('.'))
-    {
+    for (_, column) in detail.split(", ").filter_map(|column| column.split_once('.')) {
         name.push('_');
         name.push_str(column);
     }
@@ -423,14 +389,9 @@ mod tests {
             error_of(&connection, "INSERT INTO u VALUES ('no', 'such')"),
             StoreError::ForeignKeyViolation
         ));
-        connection
-            .execute_batch("PRAGMA max_page_count = 8")
-            .unwrap();
+        connection.execute_batch("PRAGMA max_page_count = 8").unwrap();
         assert!(matches!(
-            error_of(
-                &connection,
-                "INSERT INTO t VALUES ('9', '9', zeroblob(100000))"
-            ),
+            error_of(&connection, "INSERT INTO t VALUES ('9', '9', zeroblob(100000))"),
             StoreError::StorageFull(_)
         ));
     }

@@ -62,12 +62,7 @@ fn run(connection: &mut Connection, migration: &Pending, now: Timestamp) -> Resu
         )
         .map_err(failed)?;
     transaction.execute_batch(migration.sql).map_err(failed)?;
-    let row = (
-        migration.version,
-        migration.name,
-        &migration.checksum,
-        now.as_millis(),
-    );
+    let row = (migration.version, migration.name, &migration.checksum, now.as_millis());
     transaction
         .execute("INSERT INTO schema_history VALUES (?1, ?2, ?3, ?4)", row)
         .map_err(failed)?;
@@ -78,20 +73,14 @@ fn run(connection: &mut Connection, migration: &Pending, now: Timestamp) -> Resu
 pub(super) fn history(connection: &Connection) -> Result<Vec<Applied>, StoreError> {
     let read = || -> rusqlite::Result<Vec<Applied>> {
         let table = "SELECT name FROM sqlite_schema WHERE name = 'schema_history'";
-        let found: Option<String> = connection
-            .query_row(table, [], |row| row.get(0))
-            .optional()?;
+        let found: Option<String> = connection.query_row(table, [], |row| row.get(0)).optional()?;
         if found.is_none() {
             return Ok(Vec::new());
         }
         let sql = "SELECT version, name, checksum FROM schema_history ORDER BY version";
         let mut statement = connection.prepare(sql)?;
         let applied = statement.query_map([], |row| {
-            Ok(Applied {
-                version: row.get(0)?,
-                name: row.get(1)?,
-                checksum: row.get(2)?,
-            })
+            Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? })
         })?;
         applied.collect()
     };
@@ -111,11 +100,7 @@ fn back_up_before(
 ) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(Path::new("/")).join(BACKUPS);
     std::fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, &error))?;
-    let instant: String = now
-        .to_string()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect();
+    let instant: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let copy_path = folder.join(format!("keyward-{schema:04}-{instant}.db"));
     copy(path, &copy_path, wait)?;
     tracing::info!(path = %copy_path.display(), "backed up before migrating");
@@ -127,10 +112,7 @@ fn prune(folder: &Path) -> Result<(), StoreError> {
     let mut copies = Vec::new();
     for entry in folder.read_dir().map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with("keyward-") && path.extension().is_some_and(|end| end == "db") {
             copies.push(path);
         }
@@ -153,9 +135,7 @@ pub(super) fn copy(from: &Path, to: &Path, wait: Duration) -> Result<(), StoreEr
     let partial = PathBuf::from(format!("{}.partial", to.display()));
     let mut private = OpenOptions::new();
     private.write(true).create(true).truncate(true).mode(0o600);
-    private
-        .open(&partial)
-        .map_err(|error| unwritable(&partial, &error))?;
+    private.open(&partial).map_err(|error| unwritable(&partial, &error))?;
     let finished = fill(from, &partial, wait).and_then(|()| {
         let synced = File::open(&partial).and_then(|file| file.sync_all());
         let renamed = synced.and_then(|()| std::fs::rename(&partial, to));
@@ -179,15 +159,11 @@ fn fill(from: &Path, partial: &Path, wait: Duration) -> Result<(), StoreError> {
     match step.map_err(failed)? {
         StepResult::Done => {}
         _ => {
-            return Err(StoreError::Busy(
-                "the database was locked by another program".to_owned(),
-            ));
+            return Err(StoreError::Busy("the database was locked by another program".to_owned()));
         }
     }
     // One file without a side log is a whole backup.
-    target
-        .pragma_update(None, "journal_mode", "delete")
-        .map_err(failed)
+    target.pragma_update(None, "journal_mode", "delete").map_err(failed)
 }
 
 /// Reads every page of a backup and its history.
@@ -201,28 +177,20 @@ pub(super) async fn verify(path: PathBuf) -> Result<BackupReport, StoreError> {
             connection.query_row(sql, [], |row| row.get(0)).optional()
         };
         let integrity = read("SELECT integrity_check FROM pragma_integrity_check LIMIT 1");
-        match integrity
-            .map_err(|error| damaged(&error.to_string()))?
-            .as_deref()
-        {
+        match integrity.map_err(|error| damaged(&error.to_string()))?.as_deref() {
             Some("ok") => {}
             other => return Err(damaged(other.unwrap_or("it cannot be checked"))),
         }
         let orphan = read("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1");
         if let Some(table) = orphan.map_err(|error| damaged(&error.to_string()))? {
-            return Err(damaged(&format!(
-                "rows of `{table}` refer to rows that are not there"
-            )));
+            return Err(damaged(&format!("rows of `{table}` refer to rows that are not there")));
         }
         let schema = migrate::version_of(&history(&connection)?);
         if schema == 0 {
             return Err(damaged("it holds no schema"));
         }
         let size = std::fs::metadata(&path).map_err(|error| damaged(&error.to_string()))?;
-        Ok(BackupReport {
-            schema,
-            bytes: size.len(),
-        })
+        Ok(BackupReport { schema, bytes: size.len() })
     })
     .await
 }

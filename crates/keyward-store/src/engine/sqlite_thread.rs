@@ -67,11 +67,7 @@ impl Manager for ThreadManager {
             .spawn(work)
             .map_err(|error| StoreError::Unavailable(format!("no thread for SQLite: {error}")))?;
         let interrupt = ready.await.map_err(|_| gone())??;
-        Ok(Thread {
-            jobs,
-            interrupt,
-            alive,
-        })
+        Ok(Thread { jobs, interrupt, alive })
     }
 
     async fn recycle(&self, thread: &mut Thread, _: &Metrics) -> RecycleResult<StoreError> {

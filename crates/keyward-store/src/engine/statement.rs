@@ -46,12 +46,7 @@ impl Statement {
         sqlite: &'static str,
         postgres: &'static str,
     ) -> Self {
-        Self {
-            name,
-            kind,
-            sqlite,
-            postgres,
-        }
+        Self { name, kind, sqlite, postgres }
     }
 
     /// The name used in errors, logs and plan snapshots.
@@ -164,10 +159,7 @@ pub struct Row {
 
 impl Row {
     pub(super) fn new(statement: &'static Statement, values: Vec<Value>) -> Self {
-        Self {
-            statement: statement.name,
-            values,
-        }
+        Self { statement: statement.name, values }
     }
 
     /// The number of columns.
@@ -239,19 +231,12 @@ impl Row {
 
     /// The error of a caller that could not parse what the column holds.
     pub fn corrupt(&self, column: usize, problem: impl Into<String>) -> StoreError {
-        StoreError::Corrupt {
-            statement: self.statement,
-            column,
-            problem: problem.into(),
-        }
+        StoreError::Corrupt { statement: self.statement, column, problem: problem.into() }
     }
 
     fn value(&self, column: usize) -> Result<&Value, StoreError> {
         self.values.get(column).ok_or_else(|| {
-            self.corrupt(
-                column,
-                format!("the row has only {} columns", self.values.len()),
-            )
+            self.corrupt(column, format!("the row has only {} columns", self.values.len()))
         })
     }
 

@@ -65,9 +65,7 @@ fn token_of(row: &Row) -> Result<AdminToken, StoreError> {
     Ok(AdminToken {
         id: parsed(row, 0)?,
         name: row.text(1)?.to_owned(),
-        hint: hint
-            .and_then(KeyHint::new)
-            .ok_or_else(|| row.corrupt(2, "not a hint"))?,
+        hint: hint.and_then(KeyHint::new).ok_or_else(|| row.corrupt(2, "not a hint"))?,
         tenant: opt_parsed(row, 3)?,
         role: row.opt_text(4)?.map(str::to_owned),
         scopes: list(row, 5)?,
@@ -138,11 +136,7 @@ impl SystemTx {
             Value::from(before.map(|(_, id)| id.to_string())),
             Value::from(limit),
         ];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(token_of)
-            .collect()
+        self.query(&PAGE, values).await?.iter().map(token_of).collect()
     }
 
     /// Revokes an admin token; `false` when it was revoked already or is not there.
@@ -160,9 +154,7 @@ impl SystemTx {
         &mut self,
         id: AdminTokenId,
     ) -> Result<Option<AdminTokenAuthority>, StoreError> {
-        let row = self
-            .query_opt(&AUTHORITY, [Value::from(id.to_string())])
-            .await?;
+        let row = self.query_opt(&AUTHORITY, [Value::from(id.to_string())]).await?;
         row.as_ref().map(authority_of).transpose()
     }
 
@@ -172,14 +164,7 @@ impl SystemTx {
         after: Option<AdminTokenId>,
         limit: u32,
     ) -> Result<Vec<AdminTokenAuthority>, StoreError> {
-        let values = [
-            Value::from(after.map(|id| id.to_string())),
-            Value::from(limit),
-        ];
-        self.query(&ALL_AUTHORITY, values)
-            .await?
-            .iter()
-            .map(authority_of)
-            .collect()
+        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
+        self.query(&ALL_AUTHORITY, values).await?.iter().map(authority_of).collect()
     }
 }

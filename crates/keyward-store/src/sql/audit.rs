@@ -41,7 +41,7 @@ macro_rules! page {
 
 statements! {
     // takes the head's lock, which orders the writers of one chain until they commit
-    READ_HEAD = tenant
+    TAKE_HEAD = tenant
         "INSERT INTO audit_heads (tenant_id, sequence, hash) VALUES ($1, 0, $2)
          ON CONFLICT (tenant_id) DO UPDATE SET sequence = audit_heads.sequence
          RETURNING sequence, hash";
@@ -95,20 +95,30 @@ impl AuditFilter {
     }
 }
 
-/// Appends the event of a change to its chain.
-pub(crate) async fn append(
-    conn: &mut Conn,
-    clock: &dyn Clock,
+/// The newest event of a chain, taken: no other writer moves it before this one has ended.
+pub(crate) struct Head {
+    sequence: i64,
+    hash: [u8; 32],
+}
+
+/// Takes a chain for one change, and waits for the change that has it now.
+pub(crate) async fn take_head(conn: &mut Conn, chain: &str) -> Result<Head, StoreError> {
+    let genesis = Value::from(&GENESIS[..]);
+    let row = conn.query_one(&TAKE_HEAD, &[Value::from(chain), genesis]).await?;
+    Ok(Head { sequence: row.int(0)?, hash: hash(&row, 1)? })
+}
+
+/// The event that follows `head`.
+pub(crate) fn next(
+    head: Head,
     chain: &str,
+    clock: &dyn Clock,
     author: &Author,
     at: Timestamp,
     entry: AuditEntry,
-) -> Result<(), StoreError> {
-    let head = conn
-        .query_one(&READ_HEAD, &[Value::from(chain), Value::from(&GENESIS[..])])
-        .await?;
+) -> AuditEvent {
     let mut event = AuditEvent {
-        sequence: head.int(0)? + 1,
+        sequence: head.sequence + 1,
         id: AuditEventId::generate(clock),
         at,
         actor: author.actor.clone(),
@@ -118,15 +128,20 @@ pub(crate) async fn append(
         target_id: entry.target_id,
         outcome: entry.outcome,
         details: entry.details.to_string(),
-        previous: hash(&head, 1)?,
+        previous: head.hash,
         hash: GENESIS,
     };
     event.hash = event.compute_hash(chain);
-    let moved = [
-        chain.into(),
-        event.sequence.into(),
-        Value::from(&event.hash[..]),
-    ];
+    event
+}
+
+/// Appends an event to its chain, which the transaction has taken.
+pub(crate) async fn append(
+    conn: &mut Conn,
+    chain: &str,
+    event: AuditEvent,
+) -> Result<(), StoreError> {
+    let moved = [chain.into(), event.sequence.into(), Value::from(&event.hash[..])];
     conn.execute(&APPEND, &row_of(chain, event)).await?;
     conn.execute(&MOVE_HEAD, &moved).await.map(drop)
 }
@@ -189,11 +204,7 @@ impl TenantTx {
         &mut self,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.query(&PAGE, filter.values())
-            .await?
-            .iter()
-            .map(event_of)
-            .collect()
+        self.query(&PAGE, filter.values()).await?.iter().map(event_of).collect()
     }
 
     /// One event of the tenant's audit trail.
@@ -212,11 +223,7 @@ impl TenantTx {
         limit: u32,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let values = [Value::from(sequence), Value::from(limit)];
-        self.query(&FOLLOWING, values)
-            .await?
-            .iter()
-            .map(event_of)
-            .collect()
+        self.query(&FOLLOWING, values).await?.iter().map(event_of).collect()
     }
 
     /// The place and hash of the newest event; place 0 when there is none.
@@ -237,10 +244,6 @@ impl SystemTx {
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let [b, c, d, e, f, g, h, i, j] = filter.values();
         let values = [Value::from(chain.name()), b, c, d, e, f, g, h, i, j];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(event_of)
-            .collect()
+        self.query(&PAGE, values).await?.iter().map(event_of).collect()
     }
 }

@@ -79,15 +79,8 @@ impl SystemTx {
         after: Option<KeyId>,
         limit: u32,
     ) -> Result<Vec<KeyAuthority>, StoreError> {
-        let values = [
-            Value::from(after.map(|id| id.to_string())),
-            Value::from(limit),
-        ];
-        self.query(&KEYS, values)
-            .await?
-            .iter()
-            .map(key_of)
-            .collect()
+        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
+        self.query(&KEYS, values).await?.iter().map(key_of).collect()
     }
 
     /// The role of a user in a tenant; `None` when they left or never were in it.
@@ -96,15 +89,8 @@ impl SystemTx {
         tenant: TenantId,
         user: UserId,
     ) -> Result<Option<MemberAuthority>, StoreError> {
-        let values = [
-            Value::from(tenant.to_string()),
-            Value::from(user.to_string()),
-        ];
-        self.query_opt(&MEMBER, values)
-            .await?
-            .as_ref()
-            .map(member_of)
-            .transpose()
+        let values = [Value::from(tenant.to_string()), Value::from(user.to_string())];
+        self.query_opt(&MEMBER, values).await?.as_ref().map(member_of).transpose()
     }
 
     /// A page of all memberships.
@@ -118,11 +104,7 @@ impl SystemTx {
             Value::from(after.map(|(_, user)| user.to_string())),
             Value::from(limit),
         ];
-        self.query(&MEMBERS, values)
-            .await?
-            .iter()
-            .map(member_of)
-            .collect()
+        self.query(&MEMBERS, values).await?.iter().map(member_of).collect()
     }
 
     /// A tenant as a node decides with it.
@@ -130,9 +112,7 @@ impl SystemTx {
         &mut self,
         tenant: TenantId,
     ) -> Result<Option<TenantAuthority>, StoreError> {
-        let row = self
-            .query_opt(&TENANT, [Value::from(tenant.to_string())])
-            .await?;
+        let row = self.query_opt(&TENANT, [Value::from(tenant.to_string())]).await?;
         row.as_ref().map(tenant_of).transpose()
     }
 
@@ -142,15 +122,8 @@ impl SystemTx {
         after: Option<TenantId>,
         limit: u32,
     ) -> Result<Vec<TenantAuthority>, StoreError> {
-        let values = [
-            Value::from(after.map(|id| id.to_string())),
-            Value::from(limit),
-        ];
-        self.query(&TENANTS, values)
-            .await?
-            .iter()
-            .map(tenant_of)
-            .collect()
+        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
+        self.query(&TENANTS, values).await?.iter().map(tenant_of).collect()
     }
 }
 
@@ -170,9 +143,7 @@ impl Store {
 
     /// Forgets idempotency keys whose time is over; answers how many.
     pub async fn purge_idempotency(&self) -> Result<u64, StoreError> {
-        let mut tx = self
-            .begin_housekeeping("forget old idempotency keys")
-            .await?;
+        let mut tx = self.begin_housekeeping("forget old idempotency keys").await?;
         let now = self.clock().now();
         let purged = tx.purge_idempotency(now).await?;
         tx.into_conn().commit().await?;

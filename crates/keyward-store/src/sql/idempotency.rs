@@ -76,9 +76,7 @@ pub(crate) async fn claim(
     let mut row = identity(chain, idempotency).to_vec();
     row.push(Value::from(&idempotency.fingerprint[..]));
     row.push(Value::from(now.as_millis()));
-    row.push(Value::from(
-        now.plus_ms(IDEMPOTENCY_LIFETIME_MS).as_millis(),
-    ));
+    row.push(Value::from(now.plus_ms(IDEMPOTENCY_LIFETIME_MS).as_millis()));
     if conn.execute(&CLAIM, &row).await? == 1 {
         return Ok(Claim::Fresh);
     }
@@ -104,10 +102,6 @@ pub(crate) async fn complete(
 impl SystemTx {
     /// Forgets keys whose time is over, some at a time; answers how many.
     pub(crate) async fn purge_idempotency(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        self.execute(
-            &PURGE,
-            [Value::from(now.as_millis()), Value::from(PURGE_BATCH)],
-        )
-        .await
+        self.execute(&PURGE, [Value::from(now.as_millis()), Value::from(PURGE_BATCH)]).await
     }
 }

@@ -21,9 +21,11 @@ statements! {
     INSERT = tenant concat!("INSERT INTO api_keys (", columns!(), ", hash, pepper_version)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
            $19, $20, $21, $22, $23, $24)");
+    // revoked is for ever: no write takes it back
     UPDATE = tenant
         "UPDATE api_keys SET name = $3, description = $4, scopes = $5, owner_id = $6,
-           expires_at = $7, revoked_at = $8, revoke_reason = $9, ip_allowlist = $10,
+           expires_at = $7, revoked_at = COALESCE(revoked_at, $8),
+           revoke_reason = COALESCE(revoke_reason, $9), ip_allowlist = $10,
            rate_limit = $11, replaced_by = $12, deleted_at = $13
          WHERE tenant_id = $1 AND key_id = $2";
     SET_SECRET = tenant
@@ -119,9 +121,7 @@ fn key_of(row: &Row) -> Result<ApiKey, StoreError> {
         environment: parsed(row, 2)?,
         name: row.text(3)?.to_owned(),
         description: row.text(4)?.to_owned(),
-        hint: hint
-            .and_then(KeyHint::new)
-            .ok_or_else(|| row.corrupt(5, "not a hint"))?,
+        hint: hint.and_then(KeyHint::new).ok_or_else(|| row.corrupt(5, "not a hint"))?,
         scopes: list(row, 6)?,
         owner: parsed(row, 7)?,
         created_by: row.text(8)?.to_owned(),
@@ -146,10 +146,7 @@ fn millis(instant: Option<Timestamp>) -> Value {
 }
 
 fn rate_limit_json(key: &ApiKey) -> Value {
-    Value::from(
-        key.rate_limit
-            .and_then(|limit| serde_json::to_string(&limit).ok()),
-    )
+    Value::from(key.rate_limit.and_then(|limit| serde_json::to_string(&limit).ok()))
 }
 
 impl TenantTx {
@@ -226,9 +223,7 @@ impl TenantTx {
 
     /// A key of this tenant, also a deleted one.
     pub async fn find_key(&mut self, key: KeyId) -> Result<Option<ApiKey>, StoreError> {
-        let row = self
-            .query_opt(&FIND, [Value::from(key.to_string())])
-            .await?;
+        let row = self.query_opt(&FIND, [Value::from(key.to_string())]).await?;
         row.as_ref().map(key_of).transpose()
     }
 
@@ -239,16 +234,9 @@ impl TenantTx {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<ApiKey>, StoreError> {
-        let values = [
-            Value::from(owner.to_string()),
-            Value::from(now.as_millis()),
-            Value::from(limit),
-        ];
-        self.query(&BY_OWNER, values)
-            .await?
-            .iter()
-            .map(key_of)
-            .collect()
+        let values =
+            [Value::from(owner.to_string()), Value::from(now.as_millis()), Value::from(limit)];
+        self.query(&BY_OWNER, values).await?.iter().map(key_of).collect()
     }
 
     /// A page of the tenant's keys, newest first.
@@ -258,10 +246,7 @@ impl TenantTx {
         now: Timestamp,
     ) -> Result<Vec<ApiKey>, StoreError> {
         // a scope stands in the column as a JSON string, quotes included
-        let scope = filter
-            .scope
-            .as_deref()
-            .map(|s| serde_json::Value::from(s).to_string());
+        let scope = filter.scope.as_deref().map(|s| serde_json::Value::from(s).to_string());
         let values = [
             Value::from(filter.before.map(|(at, _)| at.as_millis())),
             Value::from(filter.before.map(|(_, id)| id.to_string())),
@@ -275,11 +260,7 @@ impl TenantTx {
             Value::from(filter.include_deleted),
             Value::from(filter.limit),
         ];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(key_of)
-            .collect()
+        self.query(&PAGE, values).await?.iter().map(key_of).collect()
     }
 }
 
@@ -298,15 +279,9 @@ impl SystemTx {
 
     /// A key of any tenant, to identify a pasted secret.
     pub async fn find_stored_key(&mut self, key: KeyId) -> Result<Option<StoredKey>, StoreError> {
-        let row = self
-            .query_opt(&FIND_ANYWHERE, [Value::from(key.to_string())])
-            .await?;
+        let row = self.query_opt(&FIND_ANYWHERE, [Value::from(key.to_string())]).await?;
         let Some(row) = row else { return Ok(None) };
         let (hash, pepper_version) = super::read::key_hash(&row, 22)?;
-        Ok(Some(StoredKey {
-            key: key_of(&row)?,
-            hash,
-            pepper_version,
-        }))
+        Ok(Some(StoredKey { key: key_of(&row)?, hash, pepper_version }))
     }
 }

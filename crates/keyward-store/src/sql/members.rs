@@ -92,17 +92,13 @@ fn member_of(row: &Row) -> Result<Member, StoreError> {
 impl TenantTx {
     /// The role of a user who has not left.
     pub async fn role_of(&mut self, user: UserId) -> Result<Option<String>, StoreError> {
-        let row = self
-            .query_opt(&ROLE, [Value::from(user.to_string())])
-            .await?;
+        let row = self.query_opt(&ROLE, [Value::from(user.to_string())]).await?;
         row.map(|row| row.text(0).map(str::to_owned)).transpose()
     }
 
     /// A member, also one who has left.
     pub async fn find_member(&mut self, user: UserId) -> Result<Option<Member>, StoreError> {
-        let row = self
-            .query_opt(&FIND, [Value::from(user.to_string())])
-            .await?;
+        let row = self.query_opt(&FIND, [Value::from(user.to_string())]).await?;
         row.as_ref().map(member_of).transpose()
     }
 
@@ -120,11 +116,7 @@ impl TenantTx {
             Value::from(kind.map(UserKind::as_str)),
             Value::from(limit),
         ];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(member_of)
-            .collect()
+        self.query(&PAGE, values).await?.iter().map(member_of).collect()
     }
 
     /// How many keys a member owns at `now`, and how many of them were used since `used_since`.
@@ -171,15 +163,8 @@ impl SystemTx {
         tenant: TenantId,
         user: UserId,
     ) -> Result<Option<Member>, StoreError> {
-        let values = [
-            Value::from(tenant.to_string()),
-            Value::from(user.to_string()),
-        ];
-        self.query_opt(&FIND, values)
-            .await?
-            .as_ref()
-            .map(member_of)
-            .transpose()
+        let values = [Value::from(tenant.to_string()), Value::from(user.to_string())];
+        self.query_opt(&FIND, values).await?.as_ref().map(member_of).transpose()
     }
 
     /// Adds a user to a tenant; `false` when they are in it already.

@@ -11,8 +11,7 @@ use crate::engine::{Row, StoreError};
 /// A value with a text form, such as an id.
 pub(super) fn parsed<T: FromStr>(row: &Row, column: usize) -> Result<T, StoreError> {
     let text = row.text(column)?;
-    text.parse()
-        .map_err(|_| row.corrupt(column, "not the expected form"))
+    text.parse().map_err(|_| row.corrupt(column, "not the expected form"))
 }
 
 /// A value with a text form, or null.
@@ -45,9 +44,7 @@ pub(super) fn networks(row: &Row, column: usize) -> Result<IpAllowlist, StoreErr
 
 /// A SHA-256 hash.
 pub(super) fn hash(row: &Row, column: usize) -> Result<[u8; 32], StoreError> {
-    row.blob(column)?
-        .try_into()
-        .map_err(|_| row.corrupt(column, "not 32 bytes"))
+    row.blob(column)?.try_into().map_err(|_| row.corrupt(column, "not 32 bytes"))
 }
 
 /// A key hash with the version of its pepper in the column behind it.

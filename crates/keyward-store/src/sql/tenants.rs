@@ -56,11 +56,7 @@ fn tenant_of(row: &Row) -> Result<Tenant, StoreError> {
 impl TenantTx {
     /// The tenant itself.
     pub async fn find_tenant(&mut self) -> Result<Option<Tenant>, StoreError> {
-        self.query_opt(&FIND, [])
-            .await?
-            .as_ref()
-            .map(tenant_of)
-            .transpose()
+        self.query_opt(&FIND, []).await?.as_ref().map(tenant_of).transpose()
     }
 
     /// Suspends the tenant, or resumes it with `None`.
@@ -69,10 +65,7 @@ impl TenantTx {
         since: Option<Timestamp>,
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
-        let values = [
-            Value::from(since.map(Timestamp::as_millis)),
-            Value::from(reason),
-        ];
+        let values = [Value::from(since.map(Timestamp::as_millis)), Value::from(reason)];
         self.execute(&SUSPEND, values).await.map(drop)
     }
 }
@@ -107,14 +100,7 @@ impl SystemTx {
         before: Option<TenantId>,
         limit: u32,
     ) -> Result<Vec<Tenant>, StoreError> {
-        let values = [
-            Value::from(before.map(|id| id.to_string())),
-            Value::from(limit),
-        ];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(tenant_of)
-            .collect()
+        let values = [Value::from(before.map(|id| id.to_string())), Value::from(limit)];
+        self.query(&PAGE, values).await?.iter().map(tenant_of).collect()
     }
 }

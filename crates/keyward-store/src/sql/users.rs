@@ -46,9 +46,7 @@ impl UserKind {
     }
 
     pub(super) fn from_word(word: &str) -> Option<Self> {
-        [Self::Person, Self::Service]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        [Self::Person, Self::Service].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -128,15 +126,8 @@ impl SystemTx {
         before: Option<UserId>,
         limit: u32,
     ) -> Result<Vec<User>, StoreError> {
-        let values = [
-            Value::from(before.map(|id| id.to_string())),
-            Value::from(limit),
-        ];
-        self.query(&PAGE, values)
-            .await?
-            .iter()
-            .map(user_of)
-            .collect()
+        let values = [Value::from(before.map(|id| id.to_string())), Value::from(limit)];
+        self.query(&PAGE, values).await?.iter().map(user_of).collect()
     }
 
     /// How many people administer the deployment.

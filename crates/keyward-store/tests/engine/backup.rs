@@ -12,9 +12,7 @@ async fn a_copy_holds_what_was_committed_and_opens_as_a_database() {
     add_note(&engine, ADA, "kept").await;
     // A writer at work is neither waited for nor copied.
     let mut open = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-    open.execute(&INSERT, &[ADA.into(), "open".into(), 1.into()])
-        .await
-        .unwrap();
+    open.execute(&INSERT, &[ADA.into(), "open".into(), 1.into()]).await.unwrap();
     let restored = TestDatabase::sqlite_with(probed());
     let copy = restored.data_dir().join("keyward.db");
     engine.backup_to(&copy).await.unwrap();
@@ -26,10 +24,7 @@ async fn a_copy_holds_what_was_committed_and_opens_as_a_database() {
     let names = std::fs::read_dir(restored.data_dir()).unwrap();
     assert_eq!(names.count(), 1, "a backup is one file");
     let other = Engine::open(&restored.config()).await.unwrap();
-    assert_eq!(
-        (count(&engine, ADA).await, count(&other, ADA).await),
-        (2, 1)
-    );
+    assert_eq!((count(&engine, ADA).await, count(&other, ADA).await), (2, 1));
     let text = refusal(engine.backup_to(&copy).await);
     assert!(text.contains("exists already"), "{text}");
 }
@@ -63,11 +58,7 @@ async fn a_damaged_copy_is_told() {
 async fn a_database_with_content_is_copied_before_it_is_migrated() {
     let database = TestDatabase::sqlite();
     let backups = database.data_dir().join("backups");
-    Engine::open(&database.config())
-        .await
-        .unwrap()
-        .close()
-        .await;
+    Engine::open(&database.config()).await.unwrap().close().await;
     assert!(!backups.exists(), "a new database needs no copy");
     // More upgrades than copies are kept.
     let mut known = migrations();

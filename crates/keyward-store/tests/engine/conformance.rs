@@ -6,9 +6,7 @@ use keyward_store::{Context, Engine, MAX_ROWS, Statement, StatementKind, StoreEr
 
 use crate::{ADA, BOB, COUNT, INSERT, add_note, count, on_every_engine};
 
-const SYSTEM: Context<'_> = Context::System {
-    reason: "a test looks at every tenant",
-};
+const SYSTEM: Context<'_> = Context::System { reason: "a test looks at every tenant" };
 
 #[tokio::test]
 async fn a_commit_is_seen_by_the_next_reader_and_a_drop_leaves_nothing() {
@@ -16,16 +14,10 @@ async fn a_commit_is_seen_by_the_next_reader_and_a_drop_leaves_nothing() {
         add_note(&engine, ADA, "kept").await;
         assert_eq!(count(&engine, ADA).await, 1);
         let mut dropped = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-        dropped
-            .execute(&INSERT, &[ADA.into(), "lost".into(), 1.into()])
-            .await
-            .unwrap();
+        dropped.execute(&INSERT, &[ADA.into(), "lost".into(), 1.into()]).await.unwrap();
         drop(dropped);
         let mut taken_back = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-        taken_back
-            .execute(&INSERT, &[ADA.into(), "lost".into(), 1.into()])
-            .await
-            .unwrap();
+        taken_back.execute(&INSERT, &[ADA.into(), "lost".into(), 1.into()]).await.unwrap();
         taken_back.rollback().await.unwrap();
         assert_eq!(count(&engine, ADA).await, 1);
         add_note(&engine, ADA, "after").await;
@@ -60,25 +52,16 @@ static RAISE: Statement = Statement::tenant(
 async fn concurrent_writers_lose_no_update() {
     on_every_engine(async |engine| {
         let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-        conn.execute(&INSERT, &[ADA.into(), "counter".into(), 0.into()])
-            .await
-            .unwrap();
+        conn.execute(&INSERT, &[ADA.into(), "counter".into(), 0.into()]).await.unwrap();
         conn.commit().await.unwrap();
         let engine = Arc::new(engine);
         let raise = async |engine: Arc<Engine>| {
             let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-            let rank = conn
-                .query_one(&RAISE, &[ADA.into()])
-                .await
-                .unwrap()
-                .int(0)
-                .unwrap();
+            let rank = conn.query_one(&RAISE, &[ADA.into()]).await.unwrap().int(0).unwrap();
             conn.commit().await.unwrap();
             rank
         };
-        let tasks: Vec<_> = (0..50)
-            .map(|_| tokio::spawn(raise(Arc::clone(&engine))))
-            .collect();
+        let tasks: Vec<_> = (0..50).map(|_| tokio::spawn(raise(Arc::clone(&engine)))).collect();
         let mut ranks = Vec::new();
         for task in tasks {
             ranks.push(task.await.unwrap());
@@ -103,45 +86,23 @@ async fn values_come_back_as_they_went_in_whatever_their_order() {
     on_every_engine(async |engine| {
         let big: Vec<u8> = (0..5_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let cases = [
-            (
-                "full",
-                Value::Int(i64::MAX),
-                Value::from(big),
-                Value::from("päivää 🎈 '\"$1?"),
-            ),
+            ("full", Value::Int(i64::MAX), Value::from(big), Value::from("päivää 🎈 '\"$1?")),
             ("null", Value::Null, Value::Null, Value::Null),
-            (
-                "empty",
-                Value::Int(0),
-                Value::Blob(Vec::new()),
-                Value::from(""),
-            ),
+            ("empty", Value::Int(0), Value::Blob(Vec::new()), Value::from("")),
         ];
         let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
         for (id, rank, bytes, body) in &cases {
-            let values = [
-                ADA.into(),
-                (*id).into(),
-                rank.clone(),
-                bytes.clone(),
-                body.clone(),
-            ];
+            let values = [ADA.into(), (*id).into(), rank.clone(), bytes.clone(), body.clone()];
             conn.execute(&WRITE_ALL, &values).await.unwrap();
         }
         for (id, rank, bytes, body) in &cases {
-            let row = conn
-                .query_one(&READ_ALL, &[ADA.into(), (*id).into()])
-                .await
-                .unwrap();
+            let row = conn.query_one(&READ_ALL, &[ADA.into(), (*id).into()]).await.unwrap();
             assert_eq!((row.text(0).unwrap(), row.len()), (*id, 4));
             assert_eq!(&Value::from(row.opt_text(1).unwrap()), body);
             assert_eq!(&Value::from(row.opt_blob(2).unwrap()), bytes);
             assert_eq!(&Value::from(row.opt_int(3).unwrap()), rank);
         }
-        let none = conn
-            .query_opt(&READ_ALL, &[ADA.into(), "none".into()])
-            .await
-            .unwrap();
+        let none = conn.query_opt(&READ_ALL, &[ADA.into(), "none".into()]).await.unwrap();
         assert!(none.is_none());
     })
     .await;
@@ -152,28 +113,12 @@ async fn a_column_of_another_kind_names_its_statement() {
     on_every_engine(async |engine| {
         add_note(&engine, ADA, "a").await;
         let mut conn = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
-        let row = conn
-            .query_one(&READ_ALL, &[ADA.into(), "a".into()])
-            .await
-            .unwrap();
-        let said = [
-            row.int(0).map(drop),
-            row.text(1).map(drop),
-            row.blob(9).map(drop),
-        ]
-        .map(|result| result.unwrap_err().to_string());
-        assert_eq!(
-            said[0],
-            "statement `read_all`, column 0: expected an integer, found text"
-        );
-        assert_eq!(
-            said[1],
-            "statement `read_all`, column 1: expected text, found null"
-        );
-        assert_eq!(
-            said[2],
-            "statement `read_all`, column 9: the row has only 4 columns"
-        );
+        let row = conn.query_one(&READ_ALL, &[ADA.into(), "a".into()]).await.unwrap();
+        let said = [row.int(0).map(drop), row.text(1).map(drop), row.blob(9).map(drop)]
+            .map(|result| result.unwrap_err().to_string());
+        assert_eq!(said[0], "statement `read_all`, column 0: expected an integer, found text");
+        assert_eq!(said[1], "statement `read_all`, column 1: expected text, found null");
+        assert_eq!(said[2], "statement `read_all`, column 9: the row has only 4 columns");
     })
     .await;
 }
@@ -185,19 +130,14 @@ static INSERT_LINE: Statement =
 async fn errors_are_told_apart_alike() {
     on_every_engine(async |engine| {
         let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-        conn.execute(&INSERT, &[ADA.into(), "a".into(), 1.into()])
-            .await
-            .unwrap();
+        conn.execute(&INSERT, &[ADA.into(), "a".into(), 1.into()]).await.unwrap();
         conn.commit().await.unwrap();
         let fails = async |statement: &'static Statement, values: &[Value]| {
             let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
             let error = conn.execute(statement, values).await.unwrap_err();
             // The transaction is over on both engines, whatever the caller does now.
             let next = conn.query(&COUNT, &[ADA.into()]).await.unwrap_err();
-            assert!(
-                next.to_string().contains("the transaction is over"),
-                "{next}"
-            );
+            assert!(next.to_string().contains("the transaction is over"), "{next}");
             assert!(conn.commit().await.is_err());
             error
         };
@@ -205,29 +145,14 @@ async fn errors_are_told_apart_alike() {
             StoreError::UniqueViolation { constraint } => constraint,
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            unique(&[ADA.into(), "a".into(), 2.into()]).await,
-            "notes_pkey"
-        );
-        assert_eq!(
-            unique(&[ADA.into(), "b".into(), 1.into()]).await,
-            "notes_tenant_id_rank_key"
-        );
+        assert_eq!(unique(&[ADA.into(), "a".into(), 2.into()]).await, "notes_pkey");
+        assert_eq!(unique(&[ADA.into(), "b".into(), 1.into()]).await, "notes_tenant_id_rank_key");
         let orphan = fails(&INSERT_LINE, &[ADA.into(), "none".into()]).await;
-        assert!(
-            matches!(orphan, StoreError::ForeignKeyViolation),
-            "{orphan:?}"
-        );
+        assert!(matches!(orphan, StoreError::ForeignKeyViolation), "{orphan:?}");
         let null = fails(&INSERT, &[ADA.into(), Value::Null, 2.into()]).await;
-        assert!(
-            matches!(&null, StoreError::RuleViolation(c) if c == "notes.note_id"),
-            "{null:?}"
-        );
+        assert!(matches!(&null, StoreError::RuleViolation(c) if c == "notes.note_id"), "{null:?}");
         let negative = fails(&INSERT, &[ADA.into(), "b".into(), (-1).into()]).await;
-        assert!(
-            matches!(negative, StoreError::RuleViolation(_)),
-            "{negative:?}"
-        );
+        assert!(matches!(negative, StoreError::RuleViolation(_)), "{negative:?}");
         assert_eq!(count(&engine, ADA).await, 1);
     })
     .await;
@@ -237,19 +162,9 @@ async fn errors_are_told_apart_alike() {
 async fn a_reader_cannot_write_and_keeps_its_snapshot() {
     on_every_engine(async |engine| {
         let mut reader = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
-        let seen = reader
-            .query_one(&COUNT, &[ADA.into()])
-            .await
-            .unwrap()
-            .int(0)
-            .unwrap();
+        let seen = reader.query_one(&COUNT, &[ADA.into()]).await.unwrap().int(0).unwrap();
         add_note(&engine, ADA, "later").await;
-        let again = reader
-            .query_one(&COUNT, &[ADA.into()])
-            .await
-            .unwrap()
-            .int(0)
-            .unwrap();
+        let again = reader.query_one(&COUNT, &[ADA.into()]).await.unwrap().int(0).unwrap();
         assert_eq!((seen, again, count(&engine, ADA).await), (0, 0, 1));
         let values = [ADA.into(), "no".into(), Value::Null];
         let error = reader.execute(&INSERT, &values).await.unwrap_err();
@@ -258,10 +173,8 @@ async fn a_reader_cannot_write_and_keeps_its_snapshot() {
     .await;
 }
 
-static COUNT_EVERYBODY: Statement = Statement::system(
-    "count_everybody",
-    "SELECT CAST(COUNT(*) AS BIGINT) FROM notes",
-);
+static COUNT_EVERYBODY: Statement =
+    Statement::system("count_everybody", "SELECT CAST(COUNT(*) AS BIGINT) FROM notes");
 static EPOCH: Statement = Statement::shared("epoch", "SELECT epoch FROM authority");
 
 #[tokio::test]
@@ -274,35 +187,19 @@ async fn a_statement_runs_only_in_a_context_it_fits() {
             conn.query(statement, values).await.unwrap_err().to_string()
         };
         let said = refused(&COUNT, &[BOB.into()]).await;
-        assert_eq!(
-            said,
-            "statement `count_notes` does not bind the tenant's id"
-        );
+        assert_eq!(said, "statement `count_notes` does not bind the tenant's id");
         let said = refused(&COUNT_EVERYBODY, &[]).await;
         assert_eq!(said, "statement `count_everybody` needs a system context");
         let said = refused(&COUNT, &[ADA.into(), ADA.into()]).await;
-        assert_eq!(
-            said,
-            "statement `count_notes` binds 1 values and was given 2"
-        );
+        assert_eq!(said, "statement `count_notes` binds 1 values and was given 2");
 
         let mut conn = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
         conn.query_one(&EPOCH, &[]).await.unwrap();
         let mut conn = engine.begin_read(SYSTEM).await.unwrap();
-        assert_eq!(
-            conn.query_one(&COUNT_EVERYBODY, &[])
-                .await
-                .unwrap()
-                .int(0)
-                .unwrap(),
-            2
-        );
+        assert_eq!(conn.query_one(&COUNT_EVERYBODY, &[]).await.unwrap().int(0).unwrap(), 2);
         conn.query_one(&EPOCH, &[]).await.unwrap();
         for tenant in ["", "*", &"x".repeat(200)] {
-            assert!(
-                engine.begin_read(Context::Tenant(tenant)).await.is_err(),
-                "{tenant}"
-            );
+            assert!(engine.begin_read(Context::Tenant(tenant)).await.is_err(), "{tenant}");
         }
     })
     .await;
@@ -317,20 +214,9 @@ async fn an_answer_is_bounded() {
     on_every_engine(async |engine| {
         let most = i64::try_from(MAX_ROWS).unwrap();
         let mut conn = engine.begin_read(SYSTEM).await.unwrap();
-        assert_eq!(
-            conn.query(&NUMBERS, &[most.into()]).await.unwrap().len(),
-            MAX_ROWS
-        );
-        let error = conn
-            .query(&NUMBERS, &[(most + 1).into()])
-            .await
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("`numbers` answers too many rows"),
-            "{error}"
-        );
+        assert_eq!(conn.query(&NUMBERS, &[most.into()]).await.unwrap().len(), MAX_ROWS);
+        let error = conn.query(&NUMBERS, &[(most + 1).into()]).await.unwrap_err();
+        assert!(error.to_string().contains("`numbers` answers too many rows"), "{error}");
         let mut conn = engine.begin_read(SYSTEM).await.unwrap();
         let error = conn.query_one(&NUMBERS, &[2.into()]).await.unwrap_err();
         assert!(error.to_string().contains("more than one row"), "{error}");

@@ -10,10 +10,8 @@ use crate::{ADA, BOB, add_note, count, probed, refusal};
 static STEAL: Statement = Statement::shared("steal", "SELECT note_id FROM notes");
 static CONTEXT: Statement =
     Statement::shared("context", "SELECT current_setting('keyward.context')");
-static SET_CONTEXT: Statement = Statement::shared(
-    "set_context",
-    "SELECT set_config('keyward.context', $1, true)",
-);
+static SET_CONTEXT: Statement =
+    Statement::shared("set_context", "SELECT set_config('keyward.context', $1, true)");
 
 async fn open() -> Option<(TestDatabase, Engine)> {
     let database = TestDatabase::postgres_with(probed()).await?;
@@ -42,9 +40,7 @@ async fn said(client: &Client, sql: &str) -> String {
 async fn seen(engine: &Engine, context: Context<'_>) -> Vec<String> {
     let mut conn = engine.begin_read(context).await.unwrap();
     let rows = conn.query(&STEAL, &[]).await.unwrap();
-    rows.iter()
-        .map(|row| row.text(0).unwrap().to_owned())
-        .collect()
+    rows.iter().map(|row| row.text(0).unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -55,12 +51,7 @@ async fn raw_sql_sees_one_tenant_and_the_system_sees_all() {
     assert_eq!(seen(&engine, Context::Tenant(ADA)).await, ["ada's"]);
     assert_eq!(seen(&engine, Context::Tenant(BOB)).await, ["bob's"]);
     assert_eq!(seen(&engine, Context::Tenant("ten_nobody")).await, [""; 0]);
-    assert_eq!(
-        seen(&engine, Context::System { reason: "a test" })
-            .await
-            .len(),
-        2
-    );
+    assert_eq!(seen(&engine, Context::System { reason: "a test" }).await.len(), 2);
 }
 
 #[tokio::test]
@@ -88,18 +79,11 @@ async fn a_context_cannot_be_left_out_or_made_up() {
     for (context, answer) in made_up {
         for local in ["true", "false"] {
             let set = format!("SELECT set_config('keyward.context', '{context}', {local});");
-            assert_eq!(
-                said(&client, &format!("BEGIN; {set} {none}")).await,
-                answer,
-                "{context}"
-            );
+            assert_eq!(said(&client, &format!("BEGIN; {set} {none}")).await, answer, "{context}");
         }
     }
     // After a transaction with a local context the setting is '', which is none either.
-    client
-        .batch_execute("BEGIN; SET LOCAL keyward.context = 'x'; COMMIT")
-        .await
-        .unwrap();
+    client.batch_execute("BEGIN; SET LOCAL keyward.context = 'x'; COMMIT").await.unwrap();
     assert_eq!(said(&client, none).await, "no tenant context");
 }
 
@@ -118,10 +102,8 @@ async fn the_sum_of_one_tenant_does_not_fit_another_on_the_same_backend() {
     }
 }
 
-static INSERT_ANY: Statement = Statement::shared(
-    "insert_any",
-    "INSERT INTO notes (tenant_id, note_id) VALUES ($1, $2)",
-);
+static INSERT_ANY: Statement =
+    Statement::shared("insert_any", "INSERT INTO notes (tenant_id, note_id) VALUES ($1, $2)");
 static MOVE: Statement = Statement::shared("move", "UPDATE notes SET tenant_id = $1");
 static MEDDLE: Statement =
     Statement::shared("meddle", "UPDATE notes SET body = 'x' WHERE tenant_id = $1");
@@ -142,16 +124,10 @@ async fn nothing_is_written_across_tenants() {
     assert!(text.contains("row-level security"), "{text}");
     assert_eq!(under_ada(&MEDDLE, &[BOB.into()]).await.unwrap(), 0);
     let line = under_ada(&LINE, &[ADA.into(), "bob's".into()]).await;
-    assert!(
-        matches!(line, Err(StoreError::ForeignKeyViolation)),
-        "{line:?}"
-    );
+    assert!(matches!(line, Err(StoreError::ForeignKeyViolation)), "{line:?}");
     let line = refusal(under_ada(&LINE, &[BOB.into(), "bob's".into()]).await);
     assert!(line.contains("row-level security"), "{line}");
-    assert_eq!(
-        (count(&engine, ADA).await, count(&engine, BOB).await),
-        (1, 1)
-    );
+    assert_eq!((count(&engine, ADA).await, count(&engine, BOB).await), (1, 1));
 }
 
 #[tokio::test]
@@ -182,15 +158,8 @@ async fn the_application_role_has_no_right_beyond_rows() {
         "SET session_replication_role = replica",
     ] {
         let answer = said(&client, sql).await;
-        let refused = [
-            "permission denied",
-            "must be owner",
-            "constraints on temporary tables",
-        ];
-        assert!(
-            refused.iter().any(|text| answer.contains(text)),
-            "{sql}: {answer}"
-        );
+        let refused = ["permission denied", "must be owner", "constraints on temporary tables"];
+        assert!(refused.iter().any(|text| answer.contains(text)), "{sql}: {answer}");
     }
 }
 
@@ -215,16 +184,11 @@ async fn a_tenant_sees_its_members_and_changes_nobody() {
     let Some((_database, engine)) = open().await else {
         return;
     };
-    let mut conn = engine
-        .begin_write(Context::System { reason: "a test" })
-        .await
-        .unwrap();
+    let mut conn = engine.begin_write(Context::System { reason: "a test" }).await.unwrap();
     for (tenant, user) in [(ADA, "usr_ann"), (BOB, "usr_ben")] {
         conn.execute(&ADD_TENANT, &[tenant.into()]).await.unwrap();
         conn.execute(&ADD_PERSON, &[user.into()]).await.unwrap();
-        conn.execute(&ADD_MEMBER, &[tenant.into(), user.into()])
-            .await
-            .unwrap();
+        conn.execute(&ADD_MEMBER, &[tenant.into(), user.into()]).await.unwrap();
     }
     conn.commit().await.unwrap();
     let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
@@ -236,18 +200,12 @@ async fn a_tenant_sees_its_members_and_changes_nobody() {
     assert!(text.contains("row-level security"), "{text}");
 }
 
-static POISON_PATH: Statement = Statement::shared(
-    "poison_path",
-    "SELECT set_config('search_path', 'pg_temp', false)",
-);
-static POISON_COMMIT: Statement = Statement::shared(
-    "poison_commit",
-    "SELECT set_config('synchronous_commit', 'off', false)",
-);
-static SHADOW: Statement = Statement::shared(
-    "shadow",
-    "CREATE TEMP TABLE notes (tenant_id TEXT, note_id TEXT)",
-);
+static POISON_PATH: Statement =
+    Statement::shared("poison_path", "SELECT set_config('search_path', 'pg_temp', false)");
+static POISON_COMMIT: Statement =
+    Statement::shared("poison_commit", "SELECT set_config('synchronous_commit', 'off', false)");
+static SHADOW: Statement =
+    Statement::shared("shadow", "CREATE TEMP TABLE notes (tenant_id TEXT, note_id TEXT)");
 static SETTINGS: Statement = Statement::shared(
     "settings",
     "SELECT current_setting('search_path'), current_setting('synchronous_commit')",
@@ -269,10 +227,7 @@ async fn what_one_tenant_leaves_in_the_session_does_not_reach_the_next() {
     assert_eq!(settings, ("keyward, pg_temp", "on"));
     drop(conn);
     add_note(&engine, BOB, "second").await;
-    assert_eq!(
-        seen(&engine, Context::Tenant(BOB)).await,
-        ["bob's", "second"]
-    );
+    assert_eq!(seen(&engine, Context::Tenant(BOB)).await, ["bob's", "second"]);
 }
 
 static EXPLAIN: Statement = Statement::shared("explain", "EXPLAIN SELECT * FROM notes");
@@ -284,10 +239,7 @@ async fn the_context_is_checked_once_per_statement() {
     };
     let mut conn = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
     let rows = conn.query(&EXPLAIN, &[]).await.unwrap();
-    let plan: String = rows
-        .iter()
-        .map(|row| row.text(0).unwrap().to_owned() + "\n")
-        .collect();
+    let plan: String = rows.iter().map(|row| row.text(0).unwrap().to_owned() + "\n").collect();
     assert_eq!(plan.matches("InitPlan").count(), 1, "{plan}");
     assert!(!plan.contains("SubPlan"), "{plan}");
 }
@@ -308,13 +260,7 @@ async fn the_schema_keeps_its_rules() {
     };
     let client = raw(&database.superuser_url().unwrap()).await;
     let list = async |sql: &str| -> Vec<String> {
-        client
-            .query(sql, &[])
-            .await
-            .unwrap()
-            .iter()
-            .map(|row| row.get(0))
-            .collect()
+        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     };
     let definers = "SELECT p.oid::regprocedure || ' ' || array_to_string(proconfig, ' ')
         FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
@@ -335,11 +281,7 @@ async fn the_schema_keeps_its_rules() {
         JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
         WHERE i.indisunique AND l.kind IN ('tenant', 'append_only')
         AND a.attname <> 'tenant_id' ORDER BY 1";
-    let global: Vec<_> = list(keys)
-        .await
-        .iter()
-        .map(|key| key.replace("keyward.", ""))
-        .collect();
+    let global: Vec<_> = list(keys).await.iter().map(|key| key.replace("keyward.", "")).collect();
     let mut allowed = GLOBAL_KEYS.to_vec();
     allowed.sort_unstable();
     assert_eq!(global, allowed);

@@ -18,15 +18,7 @@ async fn a_statement_past_its_limit_is_stopped() {
         let engine = Engine::open(&config).await.unwrap();
         let mut conn = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
         let error = conn.execute(&COUNTED, &[ENDLESS.into()]).await.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                StoreError::Timeout {
-                    statement: "counted"
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, StoreError::Timeout { statement: "counted" }), "{error:?}");
         drop(conn);
         add_note(&engine, ADA, "after").await;
         assert_eq!(count(&engine, ADA).await, 1);
@@ -52,21 +44,11 @@ async fn waiting_for_a_connection_is_bounded_in_time() {
         config.limits.wait = Duration::from_millis(100);
         let engine = Engine::open(&config).await.unwrap();
         let held = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
-        let error = engine
-            .begin_write(Context::Tenant(ADA))
-            .await
-            .err()
-            .unwrap();
+        let error = engine.begin_write(Context::Tenant(ADA)).await.err().unwrap();
         assert!(matches!(error, StoreError::Busy(_)), "{error:?}");
         assert!(error.is_retryable());
         drop(held);
-        engine
-            .begin_write(Context::Tenant(ADA))
-            .await
-            .unwrap()
-            .rollback()
-            .await
-            .unwrap();
+        engine.begin_write(Context::Tenant(ADA)).await.unwrap().rollback().await.unwrap();
     }
 }
 
@@ -80,15 +62,8 @@ async fn the_number_of_waiting_callers_is_bounded() {
         let held = engine.begin_write(Context::Tenant(ADA)).await.unwrap();
         let mut first = Box::pin(engine.begin_write(Context::Tenant(ADA)));
         assert!(futures_util::FutureExt::now_or_never(&mut first).is_none());
-        let error = engine
-            .begin_write(Context::Tenant(ADA))
-            .await
-            .err()
-            .unwrap();
-        assert!(
-            error.to_string().contains("too many callers wait"),
-            "{error}"
-        );
+        let error = engine.begin_write(Context::Tenant(ADA)).await.err().unwrap();
+        assert!(error.to_string().contains("too many callers wait"), "{error}");
         drop(held);
         first.await.unwrap().rollback().await.unwrap();
     }
@@ -116,12 +91,8 @@ static DUPLICATE: Statement = Statement::shared(
     "INSERT INTO authority (singleton, epoch, incarnation) VALUES (1, 0, 0)",
 );
 static RAISE: Statement = Statement::shared("raise", "UPDATE authority SET singleton = 2");
-static BACKEND: Statement = Statement::by_engine(
-    "backend",
-    StatementKind::Shared,
-    "SELECT 1",
-    "SELECT pg_backend_pid()",
-);
+static BACKEND: Statement =
+    Statement::by_engine("backend", StatementKind::Shared, "SELECT 1", "SELECT pg_backend_pid()");
 
 #[tokio::test]
 async fn a_refused_statement_does_not_cost_the_connection() {

@@ -1,10 +1,6 @@
 //! The engines themselves: what both promise alike, what PostgreSQL refuses to raw SQL, and
 //! what keeps a database from being opened.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod backup;
 mod conformance;
@@ -63,23 +59,14 @@ async fn on_every_engine(test: impl AsyncFn(Engine)) {
 async fn add_note(engine: &Engine, tenant: &str, note: &str) {
     let mut conn = engine.begin_write(Context::Tenant(tenant)).await.unwrap();
     let null = keyward_store::Value::Null;
-    assert_eq!(
-        conn.execute(&INSERT, &[tenant.into(), note.into(), null])
-            .await
-            .unwrap(),
-        1
-    );
+    assert_eq!(conn.execute(&INSERT, &[tenant.into(), note.into(), null]).await.unwrap(), 1);
     conn.commit().await.unwrap();
 }
 
 /// The tenant's committed notes.
 async fn count(engine: &Engine, tenant: &str) -> i64 {
     let mut conn = engine.begin_read(Context::Tenant(tenant)).await.unwrap();
-    conn.query_one(&COUNT, &[tenant.into()])
-        .await
-        .unwrap()
-        .int(0)
-        .unwrap()
+    conn.query_one(&COUNT, &[tenant.into()]).await.unwrap().int(0).unwrap()
 }
 
 /// The reason of a refusal.

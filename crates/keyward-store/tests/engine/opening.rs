@@ -57,18 +57,12 @@ async fn a_migration_that_was_edited_or_fails_changes_nothing() {
         let last = config.migrations.last_mut().unwrap();
         (last.sqlite, last.postgres) = ("SELECT 2", "SELECT 2");
         let text = refusal(Engine::open(&config).await);
-        assert!(
-            text.contains("V9000__probe of this binary is not the"),
-            "{text}"
-        );
+        assert!(text.contains("V9000__probe of this binary is not the"), "{text}");
 
         config.migrations = probed();
         let broken = "CREATE TABLE half (a TEXT); SELECT * FROM nowhere;";
-        let broken = keyward_store::Migration {
-            name: "V9001__broken",
-            sqlite: broken,
-            postgres: broken,
-        };
+        let broken =
+            keyward_store::Migration { name: "V9001__broken", sqlite: broken, postgres: broken };
         config.migrations.push(broken);
         let error = Engine::open(&config).await.err().unwrap();
         assert!(error.to_string().contains("V9001__broken"), "{error}");
@@ -120,17 +114,11 @@ async fn a_data_directory_others_can_enter_is_refused_and_a_new_one_is_private()
     Engine::open(&config).await.unwrap().close().await;
     let inner = database.data_dir().join("inner");
     let mode = |name: &str| inner.join(name).metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!(
-        (mode("."), mode("keyward.db"), mode("keyward.lock")),
-        (0o700, 0o600, 0o600)
-    );
+    assert_eq!((mode("."), mode("keyward.db"), mode("keyward.lock")), (0o700, 0o600, 0o600));
 
     std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
     let text = refusal(Engine::open(&config).await);
-    assert!(
-        text.contains(&format!("run `chmod 700 {}`", inner.display())),
-        "{text}"
-    );
+    assert!(text.contains(&format!("run `chmod 700 {}`", inner.display())), "{text}");
 }
 
 #[tokio::test]
@@ -144,10 +132,7 @@ async fn connections_the_server_ended_are_replaced() {
     let end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
         WHERE datname = current_database() AND usename = 'keyward_app'";
     let ended = superuser.query(end_all, &[]).await.unwrap();
-    assert!(
-        ended.len() >= 2,
-        "a connection and the one that holds the node's right"
-    );
+    assert!(ended.len() >= 2, "a connection and the one that holds the node's right");
     // Each try may find one more broken connection, and each is replaced.
     let mut found = None;
     for _ in 0..10 {

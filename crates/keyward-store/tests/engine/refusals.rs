@@ -19,29 +19,19 @@ impl Case {
         let database = TestDatabase::postgres_with(probed()).await?;
         let superuser = raw(&database.superuser_url().unwrap()).await;
         let role = format!("{name}_{}", std::process::id());
-        let case = Self {
-            database,
-            superuser,
-            role,
-        };
+        let case = Self { database, superuser, role };
         case.run("CREATE ROLE $ROLE LOGIN PASSWORD 'test'").await;
         Some(case)
     }
 
     async fn run(&self, sql: &str) {
-        self.superuser
-            .batch_execute(&sql.replace("$ROLE", &self.role))
-            .await
-            .unwrap();
+        self.superuser.batch_execute(&sql.replace("$ROLE", &self.role)).await.unwrap();
     }
 
     /// What a store says that runs as the role.
     async fn refusal(&self) -> String {
         let url = self.database.url_of_role(&self.role).unwrap();
-        let config = StoreConfig {
-            url: url.into(),
-            ..self.database.config()
-        };
+        let config = StoreConfig { url: url.into(), ..self.database.config() };
         refusal(Engine::open(&config).await)
     }
 
@@ -53,41 +43,13 @@ impl Case {
 /// A name, what is done to the role `$ROLE` or around it, and the fix that the refusal names.
 const MATRIX: &[(&str, &str, &str)] = &[
     ("super", "ALTER ROLE $ROLE SUPERUSER", "is a superuser"),
-    (
-        "bypass",
-        "ALTER ROLE $ROLE BYPASSRLS",
-        "run `ALTER ROLE $ROLE NOBYPASSRLS`",
-    ),
-    (
-        "creator",
-        "ALTER ROLE $ROLE CREATEROLE",
-        "run `ALTER ROLE $ROLE NOCREATEROLE`",
-    ),
-    (
-        "replica",
-        "ALTER ROLE $ROLE REPLICATION",
-        "run `ALTER ROLE $ROLE NOREPLICATION`",
-    ),
-    (
-        "member",
-        "GRANT keyward_owner TO $ROLE",
-        "run `REVOKE keyward_owner FROM $ROLE`",
-    ),
-    (
-        "reader",
-        "GRANT pg_read_all_data TO $ROLE",
-        "run `REVOKE pg_read_all_data FROM $ROLE`",
-    ),
-    (
-        "builder",
-        "GRANT CREATE ON SCHEMA keyward TO $ROLE",
-        "REVOKE CREATE ON SCHEMA keyward",
-    ),
-    (
-        "peeper",
-        "GRANT USAGE ON SCHEMA keyward_private TO $ROLE",
-        "look into keyward_private",
-    ),
+    ("bypass", "ALTER ROLE $ROLE BYPASSRLS", "run `ALTER ROLE $ROLE NOBYPASSRLS`"),
+    ("creator", "ALTER ROLE $ROLE CREATEROLE", "run `ALTER ROLE $ROLE NOCREATEROLE`"),
+    ("replica", "ALTER ROLE $ROLE REPLICATION", "run `ALTER ROLE $ROLE NOREPLICATION`"),
+    ("member", "GRANT keyward_owner TO $ROLE", "run `REVOKE keyward_owner FROM $ROLE`"),
+    ("reader", "GRANT pg_read_all_data TO $ROLE", "run `REVOKE pg_read_all_data FROM $ROLE`"),
+    ("builder", "GRANT CREATE ON SCHEMA keyward TO $ROLE", "REVOKE CREATE ON SCHEMA keyward"),
+    ("peeper", "GRANT USAGE ON SCHEMA keyward_private TO $ROLE", "look into keyward_private"),
     (
         "truncater",
         "CREATE TABLE keyward.loose (a TEXT);
@@ -102,11 +64,7 @@ const MATRIX: &[(&str, &str, &str)] = &[
             ALTER TABLE keyward.loose OWNER TO $ROLE",
         "it owns the tables or functions",
     ),
-    (
-        "loose",
-        "CREATE TABLE keyward.loose (a TEXT)",
-        "`loose` is not behind forced row",
-    ),
+    ("loose", "CREATE TABLE keyward.loose (a TEXT)", "`loose` is not behind forced row"),
     (
         "unforced",
         "ALTER TABLE keyward.notes NO FORCE ROW LEVEL SECURITY",
@@ -117,11 +75,7 @@ const MATRIX: &[(&str, &str, &str)] = &[
         "CREATE MATERIALIZED VIEW keyward.leak AS SELECT 1 AS one",
         "`leak` is not behind forced row",
     ),
-    (
-        "view",
-        "CREATE VIEW keyward.leak AS SELECT 1 AS one",
-        "`leak` is not behind forced row",
-    ),
+    ("view", "CREATE VIEW keyward.leak AS SELECT 1 AS one", "`leak` is not behind forced row"),
 ];
 
 #[tokio::test]
@@ -145,8 +99,7 @@ async fn every_reason_is_named_at_once() {
     let Some(case) = Case::new("several").await else {
         return;
     };
-    case.run("ALTER ROLE $ROLE BYPASSRLS CREATEROLE; GRANT keyward_owner TO $ROLE")
-        .await;
+    case.run("ALTER ROLE $ROLE BYPASSRLS CREATEROLE; GRANT keyward_owner TO $ROLE").await;
     let text = case.refusal().await;
     // A member of the owner also has every right of the owner.
     for reason in ["NOBYPASSRLS", "NOCREATEROLE", "REVOKE keyward_owner"] {
@@ -187,8 +140,5 @@ async fn without_the_owner_the_schema_and_the_key_must_be_there() {
     config.migrate_url = None;
     config.migrations = probed();
     let text = refusal(Engine::open(&config).await);
-    assert!(
-        text.contains("the database lacks migration V9000__probe"),
-        "{text}"
-    );
+    assert!(text.contains("the database lacks migration V9000__probe"), "{text}");
 }

@@ -83,12 +83,8 @@ async fn prepare(store: &Store) {
 }
 
 pub(crate) fn author() -> Author {
-    let actor = Actor {
-        kind: ActorKind::System,
-        id: "-".to_owned(),
-        name: "test".to_owned(),
-        role: None,
-    };
+    let actor =
+        Actor { kind: ActorKind::System, id: "-".to_owned(), name: "test".to_owned(), role: None };
     Author { actor, origin: Origin::default() }
 }
 

@@ -82,7 +82,10 @@ async fn a_stranger_sees_and_changes_nothing() {
         let mut called = Called::default();
         let mut tx = store.read(BOB).await.unwrap();
         reads(&mut called, &mut tx, &mine).await;
-        assert_eq!(tx.owned_keys(OWNER, mine.key.created_at, mine.key.created_at).await.unwrap().active, 0);
+        assert_eq!(
+            tx.owned_keys(OWNER, mine.key.created_at, mine.key.created_at).await.unwrap().active,
+            0
+        );
         called.0.insert("owned_keys");
         drop(tx);
 

@@ -189,3 +189,32 @@ async fn filters_and_pages_of_keys() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_edit_that_began_before_a_revocation_does_not_take_it_back() {
+    on_every_store(async |store| {
+        add_key(store, 7).await.unwrap();
+        let id = KeyId::from_bits(7);
+        let mut edit = store.write(ADA, author()).await.unwrap();
+        let mut edited = edit.find_key(id).await.unwrap().unwrap();
+        let other = store.clone();
+        let revocation = tokio::spawn(async move {
+            let mut tx = other.write(ADA, author()).await.unwrap();
+            let mut key = tx.find_key(id).await.unwrap().unwrap();
+            key.revoke(keyward_core::key::RevokeReason::Leaked, tx.at());
+            tx.update_key(&key).await.unwrap();
+            tx.finish(Change::new(key.name, entry("api_key.revoked", &id))).await.unwrap().value
+        });
+        // the revocation is on its way while the edit is still open
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        edited.name = "renamed".to_owned();
+        edit.update_key(&edited).await.unwrap();
+        edit.finish(Change::new((), entry("api_key.updated", &id))).await.unwrap();
+        assert_eq!(revocation.await.unwrap(), "renamed", "it was read after the edit");
+        let key = store.read(ADA).await.unwrap().find_key(id).await.unwrap().unwrap();
+        assert!(key.revoked_at.is_some());
+    })
+    .await;
+}
