@@ -198,6 +198,13 @@ async function walk(server, folder) {
   await step('the same key works where its environment is served', async () => {
     succeeded(await call(other, 'GET', '/v1/reports', { key: lagos.keys.test }), 200)
   })
+  await step('a browser is refused, and so is a key in the address', async () => {
+    const headers = { origin: 'https://app.example' }
+    const answer = await call(live, 'GET', '/v1/reports/overview', { key: demo, headers })
+    refused(answer, 403, 'browser_origin_refused', 'browser_origin')
+    expect('CORS', answer.headers.get('access-control-allow-origin'), null)
+    refused(await api(demo, 'GET', `/v1/reports?api_key=${demo}`), 400, 'credential_in_url')
+  })
   await step('the demo key gets the compliance overview', async () => {
     const answer = await api(demo, 'GET', '/v1/reports/overview')
     const body = succeeded(answer, 200)
@@ -293,6 +300,16 @@ async function walk(server, folder) {
   })
 
   console.log('\nThe life of a key')
+  await step('a repeated creation makes one key, and shows its secret once', async () => {
+    const body = {
+      name: 'payroll', environment: 'live', scopes: ['reports:read'], ownerId: memberId('owner'),
+    }
+    const again = { 'idempotency-key': 'walk-through-1' }
+    const first = succeeded(await admin('POST', inLagos('/keys'), body, again), 201)
+    const second = succeeded(await admin('POST', inLagos('/keys'), body, again), 201)
+    expect('the same key', second.key.id, first.key.id)
+    expect('its secret', [second.secret, second.secretNotReplayable], [null, true])
+  })
   const worker = await mint('settlement-worker', 'owner', ['reports:read', 'audit:read'])
   let successor
   await step('rotated: both keys work during the overlap', async () => {
