@@ -109,7 +109,7 @@ impl Metrics {
     }
 
     fn encode_durations(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        let ends = BUCKETS_MS.iter().map(|end| seconds(end * 1_000_000)).chain([f64::MAX]);
+        let ends = BUCKETS_MS.iter().map(|end| seconds(end * 1_000_000)).chain([f64::INFINITY]);
         let counts = self.buckets.iter().map(|cell| cell.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = ends.zip(counts).collect();
         let total = buckets.iter().map(|(_, count)| count).sum();
