@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use keyward_core::authority::AdminTokenAuthority;
+use keyward_core::catalog::Catalog;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::{AdminTokenId, TenantId};
 use keyward_core::key::{KeyState, Keyring, SecretKind};
@@ -72,6 +73,15 @@ impl AdminCaller {
     /// Whether it has this scope of Keyward's own API.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.token.scopes.iter().any(|granted| granted == scope)
+    }
+
+    /// Whether it has this scope of Keyward's own API and its role allows it.
+    pub fn may(&self, scope: &str, catalog: &Catalog) -> bool {
+        let allowed = || match self.role() {
+            Some(role) => catalog.role(role).is_some_and(|role| role.may_use(scope)),
+            None => self.tenant().is_none(),
+        };
+        self.has_scope(scope) && allowed()
     }
 
     /// Whether it may see records of this tenant.

@@ -88,7 +88,7 @@ pub(crate) struct Authority {
     pub(crate) admin_tokens: Arc<AdminTokens>,
     pub(crate) failed_callers: FailedCallers,
     pub(crate) epoch: AtomicU64,
-    stopped: AtomicBool,
+    suspended: AtomicBool,
 }
 
 /// What is particular to the product.
@@ -119,7 +119,7 @@ impl DataPlane {
                 admin_tokens: config.admin_tokens,
                 failed_callers: FailedCallers::new(),
                 epoch: AtomicU64::new(0),
-                stopped: AtomicBool::new(false),
+                suspended: AtomicBool::new(false),
             },
             product: Product::new(config.product)?,
             upstreams: Upstreams::new(config.upstreams)?,
@@ -145,17 +145,23 @@ impl DataPlane {
 
     /// Says up to which epoch changes have been applied; verify answers with it.
     pub fn set_epoch(&self, epoch: u64) {
-        self.authority.epoch.store(epoch, Ordering::Release);
+        // changes may be taken in in another order than they were numbered
+        self.authority.epoch.fetch_max(epoch, Ordering::AcqRel);
     }
 
     /// Refuses every request from now on: what this node knows may no longer be true.
-    pub fn stop_deciding(&self) {
-        self.authority.stopped.store(true, Ordering::Release);
+    pub fn suspend(&self) {
+        self.authority.suspended.store(true, Ordering::Release);
+    }
+
+    /// Decides again: what this node knows was loaded anew.
+    pub fn resume(&self) {
+        self.authority.suspended.store(false, Ordering::Release);
     }
 
     /// Refuses when this node may not decide.
-    pub(crate) fn may_decide(&self) -> Result<(), Error> {
-        if self.authority.stopped.load(Ordering::Acquire) {
+    pub fn may_decide(&self) -> Result<(), Error> {
+        if self.authority.suspended.load(Ordering::Acquire) {
             let text = "This node cannot decide just now; try again, or call another one";
             return Err(Error::new(ErrorCode::Unavailable, text));
         }

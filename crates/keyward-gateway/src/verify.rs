@@ -112,8 +112,11 @@ fn admit_caller(
         failed.failed(peer, now.as_millis());
         Error::from(denial)
     })?;
-    if caller.has_scope(VERIFY_SCOPE) {
+    if caller.may(VERIFY_SCOPE, &plane.product.catalog) {
         Ok(Some(caller))
+    } else if caller.may(VERIFY_SCOPE, &plane.product.catalog) {
+        let text = "The role of the admin token may not use verify";
+        Err(Error::new(ErrorCode::RbacDenied, text).with("failed", Step::Role.as_str()))
     } else {
         let text = "The admin token lacks the scope verify";
         let error = Error::new(ErrorCode::Forbidden, text).with("failed", Step::Scope.as_str());

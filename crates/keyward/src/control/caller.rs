@@ -7,7 +7,7 @@ use keyward_api::scope::ManagementScope;
 use keyward_core::audit::{Actor, ActorKind};
 use keyward_core::id::TenantId;
 use keyward_core::{Catalog, Error, ErrorCode, Result, Timestamp};
-use keyward_gateway::{AdminCaller, AdminTokens};
+use keyward_gateway::{AdminCaller, DataPlane};
 
 /// Who is calling.
 pub(crate) enum Caller {
@@ -70,12 +70,10 @@ impl Caller {
 
     /// Whether the caller's credential carries the scope and the caller's role allows it.
     pub(crate) fn may(&self, scope: ManagementScope, catalog: &Catalog) -> bool {
-        let Self::Token(token) = self else { return false };
-        let allowed = || match token.role() {
-            Some(role) => catalog.role(role).is_some_and(|role| role.may_use(scope.as_str())),
-            None => token.tenant().is_none(),
-        };
-        token.has_scope(scope.as_str()) && allowed()
+        match self {
+            Self::Anonymous => false,
+            Self::Token(token) => token.may(scope.as_str(), catalog),
+        }
     }
 }
 
@@ -83,12 +81,14 @@ impl Caller {
 pub(super) fn authenticate(
     operation: &Operation,
     headers: &HeaderMap,
-    tokens: &AdminTokens,
+    plane: &DataPlane,
     now: Timestamp,
 ) -> Result<Caller> {
     if operation.access == Access::Public {
         return Ok(Caller::Anonymous);
     }
+    // a revoked admin token must not live on either while memory may be stale
+    plane.may_decide()?;
     let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
     let missing = || {
         let text = "No admin token was sent; send it as Authorization: Bearer …";
@@ -104,7 +104,7 @@ pub(super) fn authenticate(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    Ok(Caller::Token(tokens.authenticate(token.trim(), now)?))
+    Ok(Caller::Token(plane.admin_tokens().authenticate(token.trim(), now)?))
 }
 
 /// Checks that the caller may use the operation on this tenant.

@@ -154,15 +154,13 @@ async fn prepare<I: Input>(
     let (mut parts, body) = request.into_parts();
     let parameters = path_parameters(&mut parts).await?;
     let now = state.clock.now();
-    let caller = authenticate(operation, &parts.headers, state.plane.admin_tokens(), now)?;
+    let caller = authenticate(operation, &parts.headers, &state.plane, now)?;
     let tenant = tenant_of(&parameters, &caller)?;
     authorize(operation, &caller, tenant, &state.product.catalog)?;
     let body = read_body(&parts.headers, body, state.max_body).await?;
     let input = I::read(parts.uri.query(), &body)?;
-    let idempotency = match operation.idempotent {
-        true => idempotency(operation, &parts, &body, &caller)?,
-        false => None,
-    };
+    let idempotency =
+        if operation.idempotent { idempotency(operation, &parts, &body, &caller)? } else { None };
     let origin = origin(&parts, request_id);
     Ok((Ctx { state, caller, operation, parameters, origin, idempotency }, input))
 }

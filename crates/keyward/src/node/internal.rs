@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
+use keyward_gateway::DataPlane;
 use keyward_store::Store;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use serde_json::{Value, json};
 pub(crate) struct InternalState {
     /// Where state lives.
     pub(crate) store: Store,
+    /// The data plane, which may be suspended.
+    pub(crate) plane: Arc<DataPlane>,
     /// Whether the node is about to stop.
     pub(crate) draining: Arc<AtomicBool>,
     /// The metrics of this node.
@@ -35,10 +38,13 @@ pub(crate) fn router(state: InternalState) -> Router {
         .with_state(Arc::new(state))
 }
 
-/// Ready means: not about to stop, and the store answers.
+/// Ready means: not about to stop, deciding, and the store answers.
 async fn ready(State(state): State<Arc<InternalState>>) -> Response {
     if state.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    if state.plane.may_decide().is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not deciding\n").into_response();
     }
     let answers = async {
         state.store.read_system("tell whether the store answers").await?.epoch().await

@@ -86,11 +86,11 @@ impl Node {
         let (config, jwks) =
             planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;
         let plane = Arc::new(DataPlane::new(config)?);
-        Authority::start(store.clone(), Arc::clone(&plane))
+        let authority = Authority::start(store.clone(), Arc::clone(&plane))
             .await
             .context("the keys could not be loaded from the store")?;
         let shared = Shared { store, product, keyring, plane, clock, settings };
-        shared.listen(jwks).await
+        shared.listen(jwks, authority).await
     }
 
     /// Where it listens.
@@ -124,7 +124,11 @@ impl Node {
 }
 
 impl Shared {
-    async fn listen(self, jwks: serde_json::Value) -> anyhow::Result<Node> {
+    async fn listen(
+        self,
+        jwks: serde_json::Value,
+        authority: Arc<Authority>,
+    ) -> anyhow::Result<Node> {
         let mut gateways = Vec::new();
         for listener in &self.settings.gateway.listener {
             let options = planes::gateway_options(&self.settings.gateway, listener);
@@ -137,6 +141,7 @@ impl Shared {
         let draining = Arc::new(AtomicBool::new(false));
         let internal = self.internal(jwks, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
+        authority.watch(stopped.clone());
         let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), stopped);
         Ok(Node { shared: self, gateways, internal, control, draining, jobs: (stop, task) })
     }
@@ -162,8 +167,8 @@ impl Shared {
     ) -> anyhow::Result<InternalServer> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.plane.metrics()));
-        let store = self.store.clone();
-        let router = internal::router(InternalState { store, draining, registry, jwks });
+        let (store, plane) = (self.store.clone(), Arc::clone(&self.plane));
+        let router = internal::router(InternalState { store, plane, draining, registry, jwks });
         let address = self.settings.internal.listen;
         let (fallback, limits) = (planes::fallback(router), ConnectionLimits::default());
         let plane = Arc::clone(&self.plane);

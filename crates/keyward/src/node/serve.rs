@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use keyward_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Node, NodeParts, Shared, SystemClock, open_store};
 use crate::bootstrap;
-use crate::config::{DeploymentSecrets, Settings};
+use crate::config::settings::DeploymentEnvironment;
+use crate::config::{ConfigError, DeploymentSecrets, Facts, Settings, production_problems};
 use crate::product::Product;
 
 /// Runs a node with these settings until SIGTERM or SIGINT.
@@ -19,6 +21,7 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     for warning in product.catalog.warnings() {
         tracing::warn!("{warning}");
     }
+    production(&settings, &product, &store).await?;
     let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
     let addresses = node.addresses();
     let Shared { store, clock, .. } = &node.shared;
@@ -35,6 +38,21 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     wait_for_stop(&node).await?;
     node.stop().await;
     Ok(())
+}
+
+/// Refuses in production what is unsafe there, before anything is served.
+async fn production(settings: &Settings, product: &Product, store: &Store) -> anyhow::Result<()> {
+    if settings.environment != DeploymentEnvironment::Production {
+        return Ok(());
+    }
+    let mut tx = store.read_system("look for demo tenants").await?;
+    let mut demo_tenants = false;
+    for demo in &product.profile.demo.tenants {
+        let found = tx.find_tenant_by_slug(&demo.slug).await?;
+        demo_tenants |= found.is_some_and(|tenant| tenant.name == demo.name);
+    }
+    let problems = production_problems(settings, Facts { demo_tenants });
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems).into()) }
 }
 
 /// Waits for a signal, then for load balancers to notice; a second signal ends the wait.

@@ -51,7 +51,7 @@ async fn record(
 ) -> Result<ApiKey> {
     let now = tx.at();
     let expires_at = policy::expiry(ctx, &body, now)?;
-    let (owner, role) = policy::owner(tx, body.owner_id).await?;
+    let (owner, role) = policy::owner(ctx, tx, body.owner_id).await?;
     let scopes = policy::scopes(ctx, &body.scopes, &role)?;
     let id = KeyId::from_bits(minted.id_bits);
     Ok(ApiKey {

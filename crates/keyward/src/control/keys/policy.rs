@@ -3,14 +3,17 @@
 use keyward_api::keys::CreateKey;
 use keyward_core::id::UserId;
 use keyward_core::ip::IpAllowlist;
+use keyward_core::key::ApiKey;
 use keyward_core::time::DAY_MS;
 use keyward_core::{Error, ErrorCode, Result, Timestamp};
 use keyward_store::{TenantTx, WriteTx};
 
 use crate::control::context::Ctx;
+use crate::control::members::roles;
 
 /// The owner of a new key and their role, which must be a current member.
 pub(super) async fn owner(
+    ctx: &Ctx,
     tx: &mut WriteTx<TenantTx>,
     requested: Option<UserId>,
 ) -> Result<(UserId, String)> {
@@ -18,7 +21,21 @@ pub(super) async fn owner(
     let owner = requested.ok_or_else(|| Error::validation("ownerId", text))?;
     let text = "ownerId names nobody who is a member of this tenant now";
     let role = tx.role_of(owner).await?.ok_or_else(|| Error::validation("ownerId", text))?;
+    roles::reachable(ctx, &role)?;
     Ok((owner, role))
+}
+
+/// The role of the owner of a key that is about to get a secret or more freedom. Whoever asks may
+/// not act through a role that allows more than their own.
+pub(super) async fn owner_role(
+    ctx: &Ctx,
+    tx: &mut WriteTx<TenantTx>,
+    key: &ApiKey,
+) -> Result<String> {
+    let text = "The owner of this key has left the tenant; make a new key for a current member";
+    let role = tx.role_of(key.owner).await?.ok_or_else(|| Error::conflict(text))?;
+    roles::reachable(ctx, &role)?;
+    Ok(role)
 }
 
 /// The sorted scopes of a new key, within the role of its owner and that of the caller.

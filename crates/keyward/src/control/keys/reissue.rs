@@ -7,7 +7,7 @@ use keyward_core::{Error, Result};
 use keyward_store::Change;
 use serde_json::json;
 
-use super::{find, touched};
+use super::{find, policy, touched};
 use crate::control::answer::Answer;
 use crate::control::context::Ctx;
 use crate::control::input::Nothing;
@@ -17,9 +17,14 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     // a call of the last seconds may not be in the store yet, and the key was used then
     usage::note(&ctx.state().store, &ctx.state().plane).await;
     let mut tx = ctx.write().await?;
+    if let Some(replay) = ctx.claim(&mut tx).await? {
+        return Ok(replay);
+    }
     let now = tx.at();
     let mut key = find(&ctx, &mut tx).await?;
     key.ensure_reissuable(now)?;
+    let role = policy::owner_role(&ctx, &mut tx, &key).await?;
+    policy::scopes(&ctx, &key.scopes, &role)?;
     let kind = SecretKind::Api(key.environment);
     let minted = ctx.state().keyring.mint_for(key.id.bits(), kind, ctx.clock());
     let before = key.hint.to_string();
@@ -27,7 +32,11 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     tx.set_key_secret(key.id, &minted.hash, minted.pepper_version, key.hint).await?;
     let after = key.hint.to_string();
     let details = json!({ "before": { "hint": before }, "after": { "hint": after } });
-    tx.finish(Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)])).await?;
+    let shown = Key::new(&key, now);
+    let replay = serde_json::to_string(&KeyWithSecret::replay(shown.clone()))
+        .map_err(|e| Error::internal(e.to_string()))?;
+    let change = Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)]);
+    tx.finish(change.replayed_as(replay)).await?;
     let secret = ShownOnce::new(minted.secret.expose());
-    Answer::json(&KeyWithSecret::first(Key::new(&key, now), secret))
+    Answer::json(&KeyWithSecret::first(shown, secret))
 }

@@ -20,7 +20,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<RotateKey>) -> Result<Answ
     }
     let now = tx.at();
     let mut old = find(&ctx, &mut tx).await?;
-    let (_, role) = policy::owner(&mut tx, Some(old.owner)).await?;
+    let role = policy::owner_role(&ctx, &mut tx, &old).await?;
     let minted = ctx.state().keyring.mint(SecretKind::Api(old.environment), ctx.clock());
     let new = replacement(&ctx, &old, &body, &role, &minted, now)?;
     let rotation = Rotation::begin(&mut old, new.id, body.overlap_ms(), now)?;

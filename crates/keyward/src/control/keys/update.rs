@@ -16,6 +16,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<UpdateKey>) -> Result<Answ
     let now = tx.at();
     let before = find(&ctx, &mut tx).await?;
     before.ensure_active(now)?;
+    policy::owner_role(&ctx, &mut tx, &before).await?;
     let mut after = before.clone();
     apply(&mut after, body, now)?;
     tx.update_key(&after).await?;

@@ -5,7 +5,7 @@ mod change_role;
 mod get;
 mod list;
 mod offboard;
-mod roles;
+pub(in crate::control) mod roles;
 
 use keyward_api::members::Member;
 use keyward_api::operation;

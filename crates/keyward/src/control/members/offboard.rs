@@ -8,7 +8,7 @@ use keyward_core::{Catalog, Error, Result, Timestamp};
 use keyward_store::{Change, Member, TenantTx, WriteTx};
 use serde_json::json;
 
-use super::{find, shown};
+use super::{find, roles, shown};
 use crate::control::answer::Answer;
 use crate::control::context::{Ctx, fence};
 use crate::control::input::Json;
@@ -25,7 +25,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<OffboardMember>) -> Result
     }
     let mut keys = active_keys(&mut tx, before.user, now).await?;
     let narrowed_keys = match body.rehome_to {
-        Some(owner) => rehome(ctx.catalog(), &mut tx, &mut keys, &before.role, owner).await?,
+        Some(owner) => rehome(&ctx, &mut tx, &mut keys, &before.role, owner).await?,
         None => revoke(&mut tx, &mut keys, now).await?,
     };
     let after = Member { offboarded_at: Some(now), ..before.clone() };
@@ -78,9 +78,10 @@ async fn revoke(
     Ok(Vec::new())
 }
 
-/// Gives the keys to another owner and tells which scopes that owner's role does not cover.
+/// Gives the keys to another owner and tells which scopes stop. A key brings along no scope that
+/// its last owner could not use: it would come to life under a stronger role.
 async fn rehome(
-    catalog: &Catalog,
+    ctx: &Ctx,
     tx: &mut WriteTx<TenantTx>,
     keys: &mut [ApiKey],
     old_role: &str,
@@ -90,12 +91,17 @@ async fn rehome(
     let nobody = || Error::validation("rehomeTo", text);
     // the member who leaves is none any more
     let role = tx.role_of(owner).await?.ok_or_else(nobody)?;
+    roles::reachable(ctx, &role)?;
+    let catalog = ctx.catalog();
     let mut narrowed = Vec::new();
     for key in keys {
         key.owner = owner;
+        key.scopes.retain(|scope| allows(catalog, old_role, scope));
+        if key.scopes.is_empty() {
+            key.revoke(RevokeReason::Offboarding, tx.at());
+        }
         tx.update_key(key).await?;
-        let stops =
-            |scope: &&String| allows(catalog, old_role, scope) && !allows(catalog, &role, scope);
+        let stops = |scope: &&String| !allows(catalog, &role, scope);
         let stopped_scopes: Vec<String> = key.scopes.iter().filter(stops).cloned().collect();
         if !stopped_scopes.is_empty() {
             narrowed.push(NarrowedKey { key_id: key.id, stopped_scopes });

@@ -17,9 +17,9 @@ pub(in crate::control) fn grantable(ctx: &Ctx, name: &str) -> Result<()> {
     within_caller(ctx, role)
 }
 
-/// Refuses a change to a member whose role allows more than the caller may. A role that the
-/// profile has dropped allows nothing.
-pub(super) fn reachable(ctx: &Ctx, name: &str) -> Result<()> {
+/// Refuses to act on or through a member whose role allows more than the caller may. A role that
+/// the profile has dropped allows nothing.
+pub(in crate::control) fn reachable(ctx: &Ctx, name: &str) -> Result<()> {
     ctx.catalog().role(name).map_or(Ok(()), |role| within_caller(ctx, role))
 }
 

@@ -16,7 +16,7 @@ use page::{HTML, Page, SCRIPT, STYLE};
 /// Shown while nobody administers the deployment.
 const EMPTY: &str = include_str!("empty.html");
 /// Shown once somebody does.
-const HOME: &str = include_str!("home.html");
+const RUNNING: &str = include_str!("running.html");
 /// The form that uses up a setup link.
 const SETUP: &str = include_str!("setup.html");
 /// What the form does.
@@ -44,24 +44,24 @@ struct Home {
     /// Once there was an administrator there always is one.
     administered: AtomicBool,
     empty: Page,
-    home: Page,
+    running: Page,
 }
 
 impl Home {
     fn new(state: Arc<ControlState>, title: &str) -> Self {
         let of = |text: &str| Page::new(HTML, &text.replace("{{product}}", &page::escaped(title)));
-        Self { state, administered: AtomicBool::new(false), empty: of(EMPTY), home: of(HOME) }
+        Self { state, administered: AtomicBool::new(false), empty: of(EMPTY), running: of(RUNNING) }
     }
 
     async fn answer(self: Arc<Self>) -> Response {
         if self.administered.load(Ordering::Relaxed) {
-            return self.home.clone().response(StatusCode::OK);
+            return self.running.clone().response(StatusCode::OK);
         }
         match self.administrators().await {
             Ok(0) => self.empty.clone().response(StatusCode::OK),
             Ok(_) => {
                 self.administered.store(true, Ordering::Relaxed);
-                self.home.clone().response(StatusCode::OK)
+                self.running.clone().response(StatusCode::OK)
             }
             Err(error) => {
                 let cause = error.to_string();
