@@ -75,10 +75,7 @@ pub enum InvalidTarget {
 
 impl From<InvalidTarget> for Error {
     fn from(reason: InvalidTarget) -> Self {
-        Self::new(
-            ErrorCode::InvalidPath,
-            format!("The path was refused: {reason}"),
-        )
+        Self::new(ErrorCode::InvalidPath, format!("The path was refused: {reason}"))
     }
 }
 

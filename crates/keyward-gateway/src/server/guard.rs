@@ -89,6 +89,7 @@ pub(crate) struct Guard {
     end: usize,
     max_head: usize,
     waiting: Waiting,
+    body_stall: IdleTimer,
     write_stall: IdleTimer,
     lingered: Option<usize>,
 }
@@ -123,6 +124,7 @@ impl Guard {
                 partial_seen: false,
                 quiet: 0,
             },
+            body_stall: IdleTimer::new(limits.body_timeout),
             write_stall: IdleTimer::new(limits.write_timeout),
             lingered: None,
         }
@@ -205,6 +207,7 @@ impl Guard {
         match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
             Poll::Ready(Ok(())) => {
                 let count = room.filled().len();
+                self.body_stall.rest();
                 self.end += count;
                 Poll::Ready(Ok(count > 0))
             }
@@ -215,7 +218,7 @@ impl Guard {
                     self.phase = Phase::Ended;
                     return Poll::Ready(Ok(false));
                 }
-                Poll::Pending
+                self.poll_body_stalled(cx).map(Err)
             }
         }
     }
@@ -257,6 +260,12 @@ impl Guard {
                 return Poll::Ready(());
             }
         }
+    }
+
+    /// Ready when hyper waits for a body that stands still.
+    fn poll_body_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        ready!(self.body_stall.poll_expired(cx));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Whether the caller may still be sending what nobody will read.
@@ -319,7 +328,11 @@ impl AsyncRead for Guard {
                     if guard.end == guard.start && left >= out.remaining() as u64 =>
                 {
                     let before = out.filled().len();
-                    ready!(Pin::new(&mut guard.stream).poll_read(cx, out))?;
+                    let Poll::Ready(read) = Pin::new(&mut guard.stream).poll_read(cx, out) else {
+                        return guard.poll_body_stalled(cx).map(Err);
+                    };
+                    read?;
+                    guard.body_stall.rest();
                     guard.phase = match left - (out.filled().len() - before) as u64 {
                         0 => Phase::Head,
                         left => Phase::Length(left),

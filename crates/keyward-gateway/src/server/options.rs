@@ -72,6 +72,8 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// Bytes in the body of a request.
     pub max_body_bytes: u64,
+    /// For how long the body of a request may stand still.
+    pub body_timeout: Duration,
     /// For how long a caller may refuse to take the bytes of an answer.
     pub write_timeout: Duration,
 }
@@ -85,6 +87,7 @@ impl Default for ConnectionLimits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_body_bytes: 100 * 1024 * 1024,
+            body_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_secs(30),
         }
     }

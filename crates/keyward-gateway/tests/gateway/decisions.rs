@@ -171,11 +171,8 @@ async fn the_three_conditions_of_a_route() {
 #[tokio::test]
 async fn callers_that_keep_failing_are_held_back() {
     let stage = stage().await;
-    let (stranger, _) = {
-        let other = World::new();
-        (other.key_of(Environment::Live), ())
-    };
-    let wrong = stranger.clone();
+    // a whole key of this deployment whose record is gone
+    let wrong = stage.world.token.clone();
     stage.world.keys.remove_key(stage.world.authority.id);
     let headers = format!("authorization: Bearer {wrong}\r\n");
     for _ in 0..=keyward_gateway::FAILURE_BURST {

@@ -1,6 +1,7 @@
 //! The data plane over real sockets: its own upstream, its own clients, a clock moved by hand.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "a test that cannot go on fails, and says where"

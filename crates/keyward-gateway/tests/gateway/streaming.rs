@@ -318,3 +318,43 @@ async fn a_slow_answer_outlives_the_idle_time_of_its_connection() {
     upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     assert_eq!(client.answer().await.body, "ok");
 }
+
+#[tokio::test]
+async fn a_body_that_never_comes_holds_nothing() {
+    let mut raw = in_front_of_raw_with(
+        |_| {},
+        |options| options.limits.body_timeout = Duration::from_millis(50),
+    )
+    .await;
+    for framing in ["content-length: 10\r\n", "transfer-encoding: chunked\r\n"] {
+        let mut client = raw.client().await;
+        client.write(raw.head("POST", framing).as_bytes()).await;
+        let mut upstream = raw.accepted().await;
+        upstream.head().await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.refusal().1.as_str()), (400, "invalid_request"));
+        let builtin = raw.head("GET", framing).replace("/v1/reports", "/v1/openapi.json");
+        let mut client = raw.client().await;
+        client.write(builtin.as_bytes()).await;
+        assert_eq!(client.answer().await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn upstreams_that_cannot_be_used_are_named() {
+    let world = World::new();
+    let address = "127.0.0.1:1".parse().unwrap();
+    for (url, what) in [
+        ("https://api.test", "not supported yet"),
+        ("http://api.test/base", "has no path"),
+        ("api.test", "http://host:port"),
+        ("ftp://api.test", "http://host:port"),
+    ] {
+        let mut config = upstream_at(address);
+        config.url = url.to_owned();
+        let error = world.try_plane(vec![config]).err().unwrap().to_string();
+        assert!(error.contains(url) && error.contains(what), "{error}");
+    }
+    let twice = vec![upstream_at(address), upstream_at(address)];
+    assert!(world.try_plane(twice).err().unwrap().to_string().contains("more than one"));
+}

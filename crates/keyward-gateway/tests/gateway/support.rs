@@ -31,8 +31,8 @@ use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
 use keyward_core::profile::Profile;
 use keyward_core::time::Timestamp;
 use keyward_gateway::{
-    AdminTokens, Builtins, DataPlane, DataPlaneConfig, GatewayOptions, GatewayServer, KeySet,
-    PlanePolicy, ProductConfig, UpstreamConfig,
+    AdminTokens, Builtins, DataPlane, DataPlaneConfig, GatewayOptions, GatewayServer,
+    InvalidConfig, KeySet, PlanePolicy, ProductConfig, UpstreamConfig,
 };
 
 pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -79,7 +79,7 @@ pub(crate) fn profile() -> Profile {
             "reports:write": {"description": "."},
         },
         "roles": {
-            "admin": {"title": "Administrator", "areas": ["*"]},
+            "admin": {"title": "Administrator", "areas": ["*"], "operations": ["*"]},
             "auditor": {"title": "Auditor", "areas": ["audit"]},
         },
     }))
@@ -196,12 +196,28 @@ impl World {
         self.plane_with(upstreams, PlanePolicy::default(), None)
     }
 
+    pub(crate) fn try_plane(
+        &self,
+        upstreams: Vec<UpstreamConfig>,
+    ) -> Result<DataPlane, InvalidConfig> {
+        self.make(upstreams, PlanePolicy::default(), None)
+    }
+
     pub(crate) fn plane_with(
         &self,
         upstreams: Vec<UpstreamConfig>,
         policy: PlanePolicy,
         tenant_header: Option<&str>,
     ) -> Arc<DataPlane> {
+        Arc::new(self.make(upstreams, policy, tenant_header).unwrap())
+    }
+
+    fn make(
+        &self,
+        upstreams: Vec<UpstreamConfig>,
+        policy: PlanePolicy,
+        tenant_header: Option<&str>,
+    ) -> Result<DataPlane, InvalidConfig> {
         let builtin = |call: keyward_gateway::BuiltinCall| -> futures_util::future::BoxFuture<
             'static,
             keyward_core::Result<Response<Bytes>>,
@@ -211,7 +227,7 @@ impl World {
                 Ok(Response::new(Bytes::from(text)))
             })
         };
-        let plane = DataPlane::new(DataPlaneConfig {
+        DataPlane::new(DataPlaneConfig {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             keys: Arc::clone(&self.keys),
             admin_tokens: Arc::clone(&self.admin_tokens),
@@ -224,8 +240,7 @@ impl World {
             },
             upstreams,
             policy,
-        });
-        Arc::new(plane.unwrap())
+        })
     }
 }
 
