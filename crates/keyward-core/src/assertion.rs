@@ -89,10 +89,7 @@ pub enum AssertionError {
 }
 
 /// The key a gateway signs with.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives for each upstream; none is moved about"
-)]
+#[expect(clippy::large_enum_variant, reason = "one lives for each upstream; none is moved about")]
 pub enum SigningKey {
     /// A secret shared with the upstream.
     Hs256(hmac::Key),
@@ -168,10 +165,7 @@ impl SigningKey {
 }
 
 /// The key an upstream verifies with.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives for each gateway; none is moved about"
-)]
+#[expect(clippy::large_enum_variant, reason = "one lives for each gateway; none is moved about")]
 pub enum VerifyKey {
     /// The secret shared with the gateway.
     Hs256(hmac::Key),
@@ -187,14 +181,8 @@ impl VerifyKey {
 
     /// An EdDSA key from the `x` member of a JWK.
     pub fn eddsa(x: &str) -> Result<Self, AssertionError> {
-        let public = URL_SAFE_NO_PAD
-            .decode(x)
-            .map_err(|_| AssertionError::InvalidKey)?;
-        if public.len() == 32 {
-            Ok(Self::EdDsa(public))
-        } else {
-            Err(AssertionError::InvalidKey)
-        }
+        let public = URL_SAFE_NO_PAD.decode(x).map_err(|_| AssertionError::InvalidKey)?;
+        if public.len() == 32 { Ok(Self::EdDsa(public)) } else { Err(AssertionError::InvalidKey) }
     }
 
     const fn algorithm(&self) -> &'static str {
@@ -241,11 +229,7 @@ pub fn verify(
     }
     let (signed, signature) = token.rsplit_once('.').ok_or(AssertionError::Malformed)?;
     let (header, body) = signed.split_once('.').ok_or(AssertionError::Malformed)?;
-    let decode = |part: &str| {
-        URL_SAFE_NO_PAD
-            .decode(part)
-            .map_err(|_| AssertionError::Malformed)
-    };
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| AssertionError::Malformed);
     let header: Header =
         serde_json::from_slice(&decode(header)?).map_err(|_| AssertionError::Malformed)?;
     if header.alg != key.algorithm() {
@@ -254,9 +238,7 @@ pub fn verify(
     if !key.holds(signed.as_bytes(), &decode(signature)?) {
         return Err(AssertionError::WrongSignature);
     }
-    let verified = Verified {
-        body: decode(body)?,
-    };
+    let verified = Verified { body: decode(body)? };
     let claims = verified.claims()?;
     if claims.iss != ISSUER || claims.aud != audience {
         return Err(AssertionError::WrongAudience);
@@ -333,10 +315,7 @@ mod tests {
         let eddsa = SigningKey::eddsa(&[7; 32]).unwrap();
         let x = eddsa.jwk().unwrap()["x"].as_str().unwrap().to_owned();
         let pairs = [
-            (
-                SigningKey::hs256(SECRET).unwrap(),
-                VerifyKey::hs256(SECRET).unwrap(),
-            ),
+            (SigningKey::hs256(SECRET).unwrap(), VerifyKey::hs256(SECRET).unwrap()),
             (eddsa, VerifyKey::eddsa(&x).unwrap()),
         ];
         for (signing, verifying) in &pairs {
@@ -349,14 +328,8 @@ mod tests {
             assert_eq!(check(&token, "reports", at(1_800_000_010)), Ok(()));
             let refused = Err(AssertionError::WrongAudience);
             assert_eq!(check(&token, "billing", at(1_800_000_010)), refused);
-            assert_eq!(
-                check(&token, "reports", at(1_800_000_036)),
-                Err(AssertionError::Expired)
-            );
-            assert_eq!(
-                check(&token, "reports", at(1_799_999_990)),
-                Err(AssertionError::Expired)
-            );
+            assert_eq!(check(&token, "reports", at(1_800_000_036)), Err(AssertionError::Expired));
+            assert_eq!(check(&token, "reports", at(1_799_999_990)), Err(AssertionError::Expired));
             let mut bent = token.clone();
             let last = if bent.ends_with('A') { "B" } else { "A" };
             bent.replace_range(bent.len() - 3..bent.len() - 2, last);
@@ -364,17 +337,9 @@ mod tests {
                 check(&bent, "reports", at(1_800_000_010)),
                 Err(AssertionError::WrongSignature)
             );
-            assert_eq!(
-                check("a.b", "reports", at(0)),
-                Err(AssertionError::Malformed)
-            );
+            assert_eq!(check("a.b", "reports", at(0)), Err(AssertionError::Malformed));
         }
-        let crossed = verify(
-            &signed(&pairs[0].0),
-            &pairs[1].1,
-            "reports",
-            at(1_800_000_010),
-        );
+        let crossed = verify(&signed(&pairs[0].0), &pairs[1].1, "reports", at(1_800_000_010));
         assert_eq!(crossed.err(), Some(AssertionError::WrongAlgorithm));
     }
 
@@ -396,14 +361,7 @@ mod tests {
         let key = VerifyKey::hs256(SECRET).unwrap();
         for (iat, exp, holds) in [(i64::MIN, i64::MAX, true), (i64::MAX, i64::MIN, false)] {
             let mut token = String::new();
-            signing.sign_into(
-                &Claims {
-                    iat,
-                    exp,
-                    ..claims()
-                },
-                &mut token,
-            );
+            signing.sign_into(&Claims { iat, exp, ..claims() }, &mut token);
             let read = verify(&token, &key, "reports", at(1_800_000_010));
             assert_eq!(read.is_ok(), holds);
         }

@@ -240,11 +240,7 @@ pub fn decide<'a>(
     let route = match route {
         RouteMatch::Route(route) => route,
         RouteMatch::OtherMethods(_) => {
-            return deny(
-                Step::Route,
-                ErrorCode::MethodNotAllowed,
-                Reason::MethodNotPublic,
-            );
+            return deny(Step::Route, ErrorCode::MethodNotAllowed, Reason::MethodNotPublic);
         }
         RouteMatch::None => return deny(Step::Route, ErrorCode::Forbidden, Reason::Plain),
     };
@@ -273,24 +269,14 @@ fn admit<'k>(
     let key = admit_credential(credential)?;
     check_state(key, now)?;
     if !request.environments.contains(key.environment) {
-        return deny(
-            Step::Environment,
-            ErrorCode::EnvironmentMismatch,
-            Reason::Plain,
-        );
+        return deny(Step::Environment, ErrorCode::EnvironmentMismatch, Reason::Plain);
     }
-    let allowed = request
-        .ip
-        .map_or(key.ip_allowlist.is_open(), |ip| key.ip_allowlist.allows(ip));
+    let allowed = request.ip.map_or(key.ip_allowlist.is_open(), |ip| key.ip_allowlist.allows(ip));
     if !allowed {
         return deny(Step::Ip, ErrorCode::IpNotAllowed, Reason::Plain);
     }
     if request.from_browser {
-        return deny(
-            Step::BrowserOrigin,
-            ErrorCode::BrowserOriginRefused,
-            Reason::Plain,
-        );
+        return deny(Step::BrowserOrigin, ErrorCode::BrowserOriginRefused, Reason::Plain);
     }
     check_tenant(request.tenant)?;
     Ok(key)
@@ -316,16 +302,12 @@ fn admit_credential<'k>(credential: &'k Credential<'_>) -> Result<&'k KeyFacts<'
     match credential {
         Credential::Missing => deny(Step::Credential, ErrorCode::MissingApiKey, Reason::Plain),
         Credential::Ambiguous => deny(Step::Credential, ErrorCode::AmbiguousApiKey, Reason::Plain),
-        Credential::Malformed => deny(
-            Step::Credential,
-            ErrorCode::InvalidApiKey,
-            Reason::Malformed,
-        ),
-        Credential::Withheld => deny(
-            Step::FailedCaller,
-            ErrorCode::RateLimited,
-            Reason::TooManyFailures,
-        ),
+        Credential::Malformed => {
+            deny(Step::Credential, ErrorCode::InvalidApiKey, Reason::Malformed)
+        }
+        Credential::Withheld => {
+            deny(Step::FailedCaller, ErrorCode::RateLimited, Reason::TooManyFailures)
+        }
         Credential::Unknown => deny(Step::Lookup, ErrorCode::InvalidApiKey, Reason::Unknown),
         Credential::Known(key) => Ok(key),
     }
@@ -335,11 +317,9 @@ fn check_state(key: &KeyFacts<'_>, now: Timestamp) -> Result<(), Denial> {
     match KeyState::at(now, key.expires_at, key.revoked_at) {
         KeyState::Revoked => deny(Step::State, ErrorCode::Unauthorized, Reason::Revoked),
         KeyState::Expired => deny(Step::State, ErrorCode::ExpiredApiKey, Reason::Plain),
-        KeyState::Active if key.tenant_suspended => deny(
-            Step::State,
-            ErrorCode::Unauthorized,
-            Reason::TenantSuspended,
-        ),
+        KeyState::Active if key.tenant_suspended => {
+            deny(Step::State, ErrorCode::Unauthorized, Reason::TenantSuspended)
+        }
         KeyState::Active => Ok(()),
     }
 }
@@ -347,16 +327,12 @@ fn check_state(key: &KeyFacts<'_>, now: Timestamp) -> Result<(), Denial> {
 const fn check_tenant(header: TenantHeader) -> Result<(), Denial> {
     match header {
         TenantHeader::NotRequired | TenantHeader::Matches => Ok(()),
-        TenantHeader::Missing => deny(
-            Step::Tenant,
-            ErrorCode::TenantMismatch,
-            Reason::TenantHeaderMissing,
-        ),
-        TenantHeader::Differs => deny(
-            Step::Tenant,
-            ErrorCode::TenantMismatch,
-            Reason::TenantHeaderDiffers,
-        ),
+        TenantHeader::Missing => {
+            deny(Step::Tenant, ErrorCode::TenantMismatch, Reason::TenantHeaderMissing)
+        }
+        TenantHeader::Differs => {
+            deny(Step::Tenant, ErrorCode::TenantMismatch, Reason::TenantHeaderDiffers)
+        }
     }
 }
 

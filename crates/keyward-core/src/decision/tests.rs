@@ -109,24 +109,13 @@ struct Case {
 impl Case {
     fn good() -> Self {
         let (key, request) = (key(), request());
-        Self {
-            credential: None,
-            key,
-            request,
-            method: "GET",
-            path: "/v1/reports",
-        }
+        Self { credential: None, key, request, method: "GET", path: "/v1/reports" }
     }
 
     fn decide(&self) -> Result<Permit<'static>, Denial> {
         let known = Credential::Known(self.key);
         let credential = self.credential.as_ref().unwrap_or(&known);
-        decide(
-            credential,
-            CATALOG.route(self.method, self.path),
-            &self.request,
-            NOW,
-        )
+        decide(credential, CATALOG.route(self.method, self.path), &self.request, NOW)
     }
 }
 
@@ -197,19 +186,11 @@ fn of_several_faults_the_first_step_is_told() {
             if first.denial.step == second.denial.step {
                 continue;
             }
-            assert!(
-                first.denial.step < second.denial.step,
-                "the table is in order"
-            );
+            assert!(first.denial.step < second.denial.step, "the table is in order");
             let mut case = Case::good();
             (second.spoil)(&mut case);
             (first.spoil)(&mut case);
-            assert_eq!(
-                case.decide().err(),
-                Some(first.denial),
-                "{:?}",
-                second.denial
-            );
+            assert_eq!(case.decide().err(), Some(first.denial), "{:?}", second.denial);
         }
     }
 }
@@ -219,10 +200,7 @@ fn from_each_step_on_everything_may_be_wrong() {
     let faults = faults();
     for (at, first) in faults.iter().enumerate() {
         let mut case = Case::good();
-        let later = faults
-            .iter()
-            .skip(at)
-            .filter(|fault| fault.denial.step != first.denial.step);
+        let later = faults.iter().skip(at).filter(|fault| fault.denial.step != first.denial.step);
         later.for_each(|fault| (fault.spoil)(&mut case));
         (first.spoil)(&mut case);
         assert_eq!(case.decide().err(), Some(first.denial));
@@ -243,10 +221,7 @@ fn revoked_is_told_before_expired_and_before_suspended() {
 
 #[test]
 fn a_key_works_until_the_instant_of_its_expiry() {
-    let expiring = KeyFacts {
-        expires_at: Some(LATER),
-        ..key()
-    };
+    let expiring = KeyFacts { expires_at: Some(LATER), ..key() };
     assert!(ask(expiring, "/v1/reports").is_ok());
 }
 
@@ -254,10 +229,7 @@ fn a_key_works_until_the_instant_of_its_expiry() {
 fn an_open_list_needs_no_address_and_a_list_does() {
     let ask = |list, ip: Option<&str>| {
         let ip = ip.map(|text| text.parse().unwrap());
-        let key = KeyFacts {
-            ip_allowlist: list,
-            ..key()
-        };
+        let key = KeyFacts { ip_allowlist: list, ..key() };
         let request = RequestFacts { ip, ..request() };
         decide(&Credential::Known(key), route("/v1/reports"), &request, NOW).is_ok()
     };
@@ -271,40 +243,22 @@ fn an_open_list_needs_no_address_and_a_list_does() {
 
 #[test]
 fn a_product_without_tenant_header_needs_none() {
-    let request = RequestFacts {
-        tenant: TenantHeader::NotRequired,
-        ..request()
-    };
-    assert!(
-        decide(
-            &Credential::Known(key()),
-            route("/v1/reports"),
-            &request,
-            NOW
-        )
-        .is_ok()
-    );
+    let request = RequestFacts { tenant: TenantHeader::NotRequired, ..request() };
+    assert!(decide(&Credential::Known(key()), route("/v1/reports"), &request, NOW).is_ok());
 }
 
 #[test]
 fn one_of_the_alternatives_with_all_its_scopes_suffices() {
     let every = ceiling(&["reports", "audit", "files"]);
     let held = |names: &[&str]| {
-        let key = KeyFacts {
-            scopes: scopes(names),
-            ceiling: Some(every),
-            ..key()
-        };
+        let key = KeyFacts { scopes: scopes(names), ceiling: Some(every), ..key() };
         ask(key, "/v1/either").map(|permit| permit.alternative().scopes)
     };
     let lacks = Err(refused(Step::Scope, ErrorCode::Forbidden, Reason::Plain));
     let both = scopes(&["reports:read", "audit:read"]);
     assert_eq!(held(&["files:read"]).ok(), Some(scopes(&["files:read"])));
     assert_eq!(held(&["reports:read", "audit:read"]).ok(), Some(both));
-    assert_eq!(
-        held(&["reports:read", "audit:read", "files:read"]).ok(),
-        Some(both)
-    );
+    assert_eq!(held(&["reports:read", "audit:read", "files:read"]).ok(), Some(both));
     assert_eq!(held(&["reports:read"]), lacks);
     assert_eq!(held(&["audit:read"]), lacks);
     assert_eq!(held(&[]), lacks);
@@ -313,11 +267,7 @@ fn one_of_the_alternatives_with_all_its_scopes_suffices() {
 #[test]
 fn the_ceiling_holds_for_each_alternative_on_its_own() {
     let ask = |areas: &[&str], names: &[&str]| {
-        let key = KeyFacts {
-            scopes: scopes(names),
-            ceiling: Some(ceiling(areas)),
-            ..key()
-        };
+        let key = KeyFacts { scopes: scopes(names), ceiling: Some(ceiling(areas)), ..key() };
         ask(key, "/v1/either").map(|permit| permit.alternative().scopes)
     };
     let every_scope = ["reports:read", "audit:read", "files:read"];
@@ -336,34 +286,17 @@ fn the_ceiling_holds_for_each_alternative_on_its_own() {
 fn the_area_of_a_route_may_differ_from_that_of_its_scope() {
     let role = refused(Step::Role, ErrorCode::RbacDenied, Reason::Plain);
     assert_eq!(ask(key(), "/v1/moved").err(), Some(role));
-    let moved = KeyFacts {
-        ceiling: Some(ceiling(&["exports"])),
-        ..key()
-    };
+    let moved = KeyFacts { ceiling: Some(ceiling(&["exports"])), ..key() };
     assert!(ask(moved, "/v1/moved").is_ok());
     assert_eq!(ask(moved, "/v1/reports").err(), Some(role));
 }
 
 #[test]
 fn a_route_that_asks_for_no_scope_still_asks_for_a_member() {
-    let bare = KeyFacts {
-        scopes: ScopeSet::EMPTY,
-        ceiling: Some(AreaSet::EMPTY),
-        ..key()
-    };
+    let bare = KeyFacts { scopes: ScopeSet::EMPTY, ceiling: Some(AreaSet::EMPTY), ..key() };
     assert!(ask(bare, "/v1/plain").is_ok());
     let left = refused(Step::Role, ErrorCode::RbacDenied, Reason::OwnerLeft);
-    assert_eq!(
-        ask(
-            KeyFacts {
-                ceiling: None,
-                ..bare
-            },
-            "/v1/plain"
-        )
-        .err(),
-        Some(left)
-    );
+    assert_eq!(ask(KeyFacts { ceiling: None, ..bare }, "/v1/plain").err(), Some(left));
 }
 
 #[test]
@@ -475,29 +408,18 @@ mod told {
         let found = told(|c| c.key.expires_at = Some(NOW));
         assert_eq!(found.details()["expiredAt"], NOW.to_string());
         let found = told(|c| c.key.environment = Environment::Test);
-        assert_eq!(
-            found.public(),
-            "This is a test key, and this address serves live"
-        );
+        assert_eq!(found.public(), "This is a test key, and this address serves live");
         assert_eq!(found.details()["keyEnvironment"], "test");
         assert_eq!(found.details()["servedEnvironments"], json!(["live"]));
         let found = told(|c| c.request.tenant = TenantHeader::Missing);
-        assert!(
-            found
-                .public()
-                .starts_with("The x-organization-id header is missing")
-        );
+        assert!(found.public().starts_with("The x-organization-id header is missing"));
         let found = told(|c| c.method = "DELETE");
         assert_eq!(found.details()["allowedMethods"], json!(["GET"]));
     }
 
     #[test]
     fn an_unproven_caller_learns_nothing_of_the_key() {
-        for credential in [
-            Credential::Unknown,
-            Credential::Malformed,
-            Credential::Withheld,
-        ] {
+        for credential in [Credential::Unknown, Credential::Malformed, Credential::Withheld] {
             let mut case = Case::good();
             case.credential = Some(credential);
             case.key.scopes = ScopeSet::EMPTY;
