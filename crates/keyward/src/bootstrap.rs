@@ -163,6 +163,7 @@ fn entry(
 }
 
 /// An error for the operator, who may see what callers of the API may not.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(crate) fn spoken(error: Error) -> anyhow::Error {
     match error.internal_context() {
         Some(context) => anyhow::anyhow!("{}: {context}", error.public()),

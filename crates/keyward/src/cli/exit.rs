@@ -182,8 +182,8 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let check = "keyward config check";
-        Self::new(Exit::Config, error.to_string()).advising(check)
+        // each problem comes with its own fix
+        Self::new(Exit::Config, error.to_string())
     }
 }
 
@@ -230,8 +230,8 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let what = format!("{error:#}");
         let causes = || error.chain();
-        if causes().any(|cause| cause.is::<ConfigError>()) {
-            return Self::new(Exit::Config, what).advising("keyward config check");
+        if causes().any(<dyn std::error::Error>::is::<ConfigError>) {
+            return Self::new(Exit::Config, what);
         }
         if let Some(error) = causes().find_map(|cause| cause.downcast_ref::<StoreError>()) {
             return Self::new(exit_of_store(error), what);

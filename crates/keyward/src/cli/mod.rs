@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Start here:
   keyward config show --origin                  every setting and where it comes from
   keyward help exit-codes                       what exit codes mean";
 
-/// A SaaS's API behind scoped keys, in one binary
+/// A product's public API behind scoped keys, in one binary
 #[derive(Debug, Parser)]
 #[command(name = "keyward", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {

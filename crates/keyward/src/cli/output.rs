@@ -195,6 +195,11 @@ fn flatten(name: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
                 flatten(&format!("{name}{dot}{key}"), member, pairs);
             }
         }
+        Value::Array(entries) if entries.iter().any(Value::is_object) => {
+            for (position, entry) in entries.iter().enumerate() {
+                flatten(&format!("{name}[{position}]"), entry, pairs);
+            }
+        }
         other => pairs.push((name.to_owned(), cell(other))),
     }
 }

@@ -116,7 +116,7 @@ pub(crate) fn rebase(name: &str, value: &mut Value, folder: &Path) {
     match value {
         Value::String(path) if Leaf::is_path(name) && !path.is_empty() => {
             if let Some(joined) = folder.join(&*path).to_str() {
-                *path = joined.to_owned();
+                joined.clone_into(path);
             }
         }
         Value::Array(entries) => entries.iter_mut().for_each(|entry| rebase(name, entry, folder)),

@@ -94,6 +94,12 @@ pub(crate) fn path(settings: &Settings) -> PathBuf {
     named.unwrap_or_else(|| settings.data_dir.0.join("secrets.toml"))
 }
 
+/// Whether the first start is still to come, which makes the secrets.
+pub(crate) fn is_new_deployment(settings: &Settings) -> bool {
+    let path = path(settings);
+    !path.exists() && may_begin(settings, &path).is_ok()
+}
+
 fn exists(path: &Path) -> Result<bool, Problem> {
     path.try_exists().map_err(|error| {
         let text = format!("{WHAT} {}: {error}", path.display());

@@ -90,7 +90,7 @@ impl AdminCommand {
                 Output::new(None, false).say(&text);
                 print(&format!("{}\n", url.as_str()))
             }
-            Action::Create(create) => create.run().await,
+            Action::Create(create) => Box::pin(create.run()).await,
             Action::List { output, config } => {
                 let administrators = administrators(&config).await?;
                 Output::new(output, false).list(&administrators)
@@ -123,10 +123,7 @@ impl Create {
         let password = read_stdin("the password")?;
         let deployment = Deployment::open(&self.config).await?;
         // before anything is made: the token's form is the product's
-        let format = match self.with_token {
-            true => Some(token_format(&deployment)?),
-            false => None,
-        };
+        let format = if self.with_token { Some(token_format(&deployment)?) } else { None };
         let (store, clock) = (&deployment.store, &*deployment.clock);
         let person = NewAdministrator { email: self.email, name: self.name, password };
         let user = bootstrap::create(store, bootstrap::system(ACTOR), person, clock).await?;

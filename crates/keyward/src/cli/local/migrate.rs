@@ -1,13 +1,13 @@
 //! `keyward migrate`.
 
 use clap::{Args, Subcommand};
-use keyward_store::{SchemaStatus, schema_status};
+use keyward_store::{SchemaStatus, migrations, schema_status};
 use serde_json::json;
 
 use super::Deployment;
 use crate::cli::exit::{Done, Failure};
 use crate::cli::output::{Format, Output};
-use crate::config::{self, ConfigArgs, DeploymentSecrets};
+use crate::config::{self, ConfigArgs, DeploymentSecrets, secrets};
 use crate::node::{self, SystemClock};
 
 /// The schema of the database: where it is, and bringing it up to date
@@ -67,9 +67,14 @@ impl MigrateCommand {
     }
 }
 
+/// Looks only: a new deployment gets neither secrets nor a data directory from it.
 async fn status(args: &ConfigArgs) -> Done<SchemaStatus> {
     let settings = config::load(args)?.settings;
-    let secrets = DeploymentSecrets::load(&settings, &SystemClock)?;
+    if secrets::is_new_deployment(&settings) {
+        let pending = migrations().iter().map(|migration| migration.name).collect();
+        return Ok(SchemaStatus { version: 0, pending });
+    }
+    let secrets = DeploymentSecrets::read(&secrets::path(&settings))?;
     let config = node::store_config(&settings, &secrets, &SystemClock)?;
     Ok(schema_status(&config).await?)
 }

@@ -97,17 +97,21 @@ fn lint(document: &Value) -> Vec<String> {
     findings
 }
 
-/// What is wrong with the `security` of an operation. Naming nothing must be said, as `[]`.
+/// What is wrong with the `security` of an operation. That any key may call it must be said, by
+/// a scheme without scopes that stands alone: beside scopes it would make them pointless.
 fn security(security: Option<&Value>) -> Option<&'static str> {
     let Some(alternatives) = security.and_then(Value::as_array) else {
-        return Some("has no security: name its scope, or [] for none");
+        return Some("has no security: name its scope");
     };
+    if alternatives.is_empty() {
+        return Some("its security is empty: the gateway serves nothing without a key");
+    }
     let bare = |alternative: &Value| {
         let schemes = alternative.as_object().into_iter().flatten();
         schemes.map(|(_, scopes)| scopes.as_array().map_or(0, Vec::len)).sum::<usize>() == 0
     };
-    let names_nothing = alternatives.iter().any(bare);
-    names_nothing.then_some("an alternative of its security names no scope: any key could call it")
+    let pointless = alternatives.len() > 1 && alternatives.iter().any(bare);
+    pointless.then_some("one alternative of its security names no scope: any key could call it")
 }
 
 #[cfg(test)]
@@ -124,7 +128,7 @@ mod tests {
         assert_eq!(lint(&good), Vec::<String>::new());
         let bad = json!({ "openapi": "3.0.3", "paths": { "/a": {
             "get": { "operationId": "a" },
-            "put": { "operationId": "a", "security": [{ "key": [] }] },
+            "put": { "operationId": "a", "security": [{ "key": [] }, { "key": ["a:read"] }] },
             "post": { "security": [] } } } });
         let findings = lint(&bad).join("\n");
         for expected in [
@@ -132,6 +136,7 @@ mod tests {
             "GET /a: has no security",
             "stands twice",
             "any key could",
+            "is empty",
             "POST /a: has no operationId",
         ] {
             assert!(findings.contains(expected), "{expected}: {findings}");

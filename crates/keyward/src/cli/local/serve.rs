@@ -78,10 +78,7 @@ impl DevCommand {
         if let (Some(listener), Some(address)) = (gateway, self.gateway_listen) {
             listener.listen = address;
         }
-        let scratch = match is_default(&loaded, "data-dir") {
-            true => Some(Scratch::new()?),
-            false => None,
-        };
+        let scratch = if is_default(&loaded, "data-dir") { Some(Scratch::new()?) } else { None };
         if let Some(scratch) = &scratch {
             loaded.settings.data_dir.0.clone_from(&scratch.0);
         }

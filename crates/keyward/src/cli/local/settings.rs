@@ -42,7 +42,7 @@ enum Action {
     },
     /// Show the settings in force
     Show {
-        /// Where each comes from: default, file:line, variable or flag
+        /// Where each comes from: default, line of a file, variable or flag
         #[arg(long)]
         origin: bool,
         /// How the result looks

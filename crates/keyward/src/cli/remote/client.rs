@@ -141,7 +141,7 @@ impl Client {
         let retry_after = response.headers().get(RETRY_AFTER).cloned();
         let body = read(response).await?;
         if !status.is_success() {
-            return Err(refusal(status.as_u16(), &body, retry_after.as_ref()));
+            return Err(refusal(&self.base, status.as_u16(), &body, retry_after.as_ref()));
         }
         serde_json::from_slice(&body).map_err(|error| {
             let text = format!("the answer to {} is not understood: {error}", call.operation.id);
@@ -206,7 +206,7 @@ async fn read(mut response: Response) -> Done<Zeroizing<Vec<u8>>> {
 }
 
 /// What an error envelope says, or what little there is without one.
-fn refusal(status: u16, body: &[u8], retry_after: Option<&HeaderValue>) -> Failure {
+fn refusal(base: &Url, status: u16, body: &[u8], retry_after: Option<&HeaderValue>) -> Failure {
     let Ok(Envelope { error }) = serde_json::from_slice::<Envelope>(body) else {
         let text = format!("the server answered {status} without saying why");
         let next = "is --url the address of Keyward's control listener?";
@@ -226,7 +226,10 @@ fn refusal(status: u16, body: &[u8], retry_after: Option<&HeaderValue>) -> Failu
         (401, None) => "name a file with a valid admin token: --token-file or KEYWARD_TOKEN_FILE; \
                         make one on the server: keyward admin create --with-token"
             .to_owned(),
-        _ => detail("docUrl").map_or_else(String::new, |url| format!("see {url}")),
+        // the reference may be on the server itself or anywhere else
+        _ => detail("docUrl")
+            .and_then(|url| base.join(url).ok())
+            .map_or_else(String::new, |url| format!("see {url}")),
     };
     let failure = Failure::answered(status, text);
     if next.is_empty() { failure } else { failure.advising(next) }
@@ -272,14 +275,15 @@ mod tests {
     fn refusals_tell_what_field_and_what_next() {
         let body = br#"{"error":{"code":"validation_failed","message":"Too long","requestId":"r",
             "details":{"field":"name","docUrl":"/docs/errors/validation_failed"}}}"#;
-        let text = refusal(422, body, None).to_string();
+        let base = Url::parse("http://h").unwrap();
+        let text = refusal(&base, 422, body, None).to_string();
         assert_eq!(
             text,
             "Too long [name] (validation_failed, request r)\n  next: see \
-             /docs/errors/validation_failed"
+             http://h/docs/errors/validation_failed"
         );
-        let limited = refusal(429, body, Some(&HeaderValue::from_static("7")));
+        let limited = refusal(&base, 429, body, Some(&HeaderValue::from_static("7")));
         assert!(limited.to_string().ends_with("try again in 7 s"));
-        assert_eq!(refusal(502, b"<html>", None).exit(), Exit::Unavailable);
+        assert_eq!(refusal(&base, 502, b"<html>", None).exit(), Exit::Unavailable);
     }
 }

@@ -32,7 +32,7 @@ const MAX_STDIN_BYTES: u64 = 4_096;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct RemoteArgs {
-    /// The server [default: the context's, else http://127.0.0.1:8787]
+    /// The server [default: the context's, else the control listener on this machine]
     #[arg(long, global = true, env = "KEYWARD_URL", value_name = "URL")]
     url: Option<String>,
     /// A file with the admin token; `-` reads it from stdin
@@ -161,16 +161,14 @@ impl Session {
 
     /// The tenant that is meant.
     pub(super) async fn tenant(&self) -> Done<TenantId> {
-        match &self.tenant {
-            Some(name) => self.find_tenant(name).await,
-            None => {
-                let caller: Whoami = self.call(Call::to(&WHOAMI)).await?;
-                caller.tenant_id.ok_or_else(|| {
-                    let text = "this token is for all tenants: name the one that is meant";
-                    Failure::usage(text, "--tenant ID or SHORT-NAME; see keyward tenant list")
-                })
-            }
+        if let Some(name) = &self.tenant {
+            return self.find_tenant(name).await;
         }
+        let caller: Whoami = self.call(Call::to(&WHOAMI)).await?;
+        caller.tenant_id.ok_or_else(|| {
+            let text = "this token is for all tenants: name the one that is meant";
+            Failure::usage(text, "--tenant ID or SHORT-NAME; see keyward tenant list")
+        })
     }
 
     /// The tenant of this id or short name.
