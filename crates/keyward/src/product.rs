@@ -1,6 +1,6 @@
 //! The product a deployment serves: its profile directory, read once at start.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -38,7 +38,7 @@ impl Product {
 }
 
 /// Reads a YAML or JSON document.
-fn document(path: &PathBuf) -> anyhow::Result<Value> {
+fn document(path: &Path) -> anyhow::Result<Value> {
     yaml_serde::from_str(&read(path)?)
         .with_context(|| format!("{} is not a YAML or JSON document", path.display()))
 }

@@ -242,8 +242,11 @@ impl SystemTx {
         chain: Chain,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let [b, c, d, e, f, g, h, i, j] = filter.values();
-        let values = [Value::from(chain.name()), b, c, d, e, f, g, h, i, j];
+        let bound = std::iter::once(Value::from(chain.name())).chain(filter.values());
+        let mut values = [const { Value::Null }; 10];
+        for (slot, value) in values.iter_mut().zip(bound) {
+            *slot = value;
+        }
         self.query(&PAGE, values).await?.iter().map(event_of).collect()
     }
 }
