@@ -33,11 +33,7 @@ impl TestDatabase {
 
     /// The same with other migrations than the product's.
     pub fn sqlite_with(migrations: Vec<Migration>) -> Self {
-        Self {
-            migrations,
-            postgres: None,
-            data_dir: private_folder(),
-        }
+        Self { migrations, postgres: None, data_dir: private_folder() }
     }
 
     /// A migrated PostgreSQL database, or nothing when no server is named: the test is then
@@ -50,11 +46,7 @@ impl TestDatabase {
     pub async fn postgres_with(migrations: Vec<Migration>) -> Option<Self> {
         let server = server_url()?;
         let postgres = Database::create(&server, &migrations).await;
-        Some(Self {
-            migrations,
-            postgres: Some(postgres),
-            data_dir: private_folder(),
-        })
+        Some(Self { migrations, postgres: Some(postgres), data_dir: private_folder() })
     }
 
     /// One database per engine at hand.
@@ -71,25 +63,26 @@ impl TestDatabase {
 
     /// What to open the store with. Two stores on one database at once are refused.
     pub fn config(&self) -> StoreConfig {
-        let (url, migrate_url) = match &self.postgres {
-            None => ("sqlite:keyward.db".to_owned(), None),
-            Some(database) => (database.url(), Some(database.migrate_url())),
-        };
-        config(
-            url,
-            migrate_url,
-            self.data_dir.path(),
-            self.migrations.clone(),
-        )
+        config(self.url(), self.migrate_url(), self.data_dir.path(), self.migrations.clone())
+    }
+
+    /// The address to name in a node's settings; SQLite's file is `keyward.db` in the data
+    /// directory.
+    pub fn url(&self) -> String {
+        match &self.postgres {
+            None => "sqlite:keyward.db".to_owned(),
+            Some(database) => database.url(),
+        }
+    }
+
+    /// PostgreSQL: the address with the role that owns the tables.
+    pub fn migrate_url(&self) -> Option<String> {
+        self.postgres.as_ref().map(Database::migrate_url)
     }
 
     /// The word for the engine in a failing test's message.
     pub fn engine_name(&self) -> &'static str {
-        if self.postgres.is_some() {
-            "postgres"
-        } else {
-            "sqlite"
-        }
+        if self.postgres.is_some() { "postgres" } else { "sqlite" }
     }
 
     /// The folder of the SQLite file, and of whatever else a node keeps beside it.
@@ -122,37 +115,22 @@ pub(crate) fn config(
         context_key: ContextKey::new(CONTEXT_KEY),
         migrations,
         now: OPENED_AT,
-        limits: StoreLimits {
-            connections: CONNECTIONS,
-            ..StoreLimits::default()
-        },
+        limits: StoreLimits { connections: CONNECTIONS, ..StoreLimits::default() },
     }
 }
 
 fn private_folder() -> TempDir {
     let private = std::fs::Permissions::from_mode(0o700);
     let mut folder = tempfile::Builder::new();
-    folder
-        .prefix("keyward-test-")
-        .permissions(private)
-        .tempdir()
-        .expect("a temporary folder")
+    folder.prefix("keyward-test-").permissions(private).tempdir().expect("a temporary folder")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test run is configured by its environment"
-)]
+#[expect(clippy::disallowed_methods, reason = "the test run is configured by its environment")]
 fn server_url() -> Option<String> {
-    let url = std::env::var("KEYWARD_TEST_POSTGRES_URL")
-        .ok()
-        .filter(|url| !url.is_empty());
+    let url = std::env::var("KEYWARD_TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty());
     if url.is_none() {
         let required = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(
-            !required,
-            "KEYWARD_TEST_POSTGRES_URL is not set, and CI may skip nothing"
-        );
+        assert!(!required, "KEYWARD_TEST_POSTGRES_URL is not set, and CI may skip nothing");
         eprintln!(
             "SKIPPED on PostgreSQL: set KEYWARD_TEST_POSTGRES_URL, or run the tests under \
              script/postgres-test-server"

@@ -1,10 +1,17 @@
-//! Databases, clocks, upstreams and actors for the tests of Keyward.
+//! Databases, clocks and raw connections for the tests of Keyward.
 #![expect(
     clippy::expect_used,
+    clippy::missing_panics_doc,
     reason = "a fixture that cannot be made fails its test"
 )]
 
+mod behind;
+mod clock;
 mod database;
 mod postgres;
+mod wire;
 
+pub use behind::TextRow;
+pub use clock::ManualClock;
 pub use database::TestDatabase;
+pub use wire::{Wire, WireAnswer};

@@ -41,17 +41,10 @@ impl Database {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("keyward_test_{}_{number}", std::process::id());
         // A process id comes back, and a killed test leaves its database behind.
-        run(
-            &admin,
-            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .await;
+        run(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         let sql = format!("CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}");
         run(&admin, &sql).await;
-        Self {
-            server: server.to_owned(),
-            name,
-        }
+        Self { server: server.to_owned(), name }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -76,16 +69,10 @@ impl Drop for Database {
         let (server, name) = (self.server.clone(), self.name.clone());
         // A thread of its own: a drop cannot wait on the runtime it may run in.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let admin = connect(&server).await;
-                run(
-                    &admin,
-                    &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-                )
-                .await;
+                run(&admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
             });
         });
         if dropped.join().is_err() {
@@ -104,29 +91,13 @@ async fn template(server: &str, admin: &Client, migrations: &[Migration]) -> Str
     run(admin, TEMPLATE_LOCK).await;
     run(admin, ROLES).await;
     let finished = "SELECT FROM pg_database WHERE datname = $1 AND datistemplate";
-    if admin
-        .query(finished, &[&name])
-        .await
-        .expect("pg_database")
-        .is_empty()
-    {
-        run(
-            admin,
-            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .await;
+    if admin.query(finished, &[&name]).await.expect("pg_database").is_empty() {
+        run(admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         run(admin, &format!("CREATE DATABASE {name} OWNER {OWNER}")).await;
         let address = |role| url(server, role, &name);
         let (url, migrate_url) = (address(APPLICATION), Some(address(OWNER)));
-        let config = config(
-            url,
-            migrate_url,
-            std::path::Path::new("/"),
-            migrations.to_vec(),
-        );
-        let engine = Engine::open(&config)
-            .await
-            .expect("migrations run on PostgreSQL");
+        let config = config(url, migrate_url, std::path::Path::new("/"), migrations.to_vec());
+        let engine = Engine::open(&config).await.expect("migrations run on PostgreSQL");
         engine.close().await;
         run(admin, &format!("ALTER DATABASE {name} IS_TEMPLATE true")).await;
     }
@@ -135,8 +106,7 @@ async fn template(server: &str, admin: &Client, migrations: &[Migration]) -> Str
 }
 
 fn parse(url: &str) -> Config {
-    url.parse()
-        .expect("KEYWARD_TEST_POSTGRES_URL is a PostgreSQL address")
+    url.parse().expect("KEYWARD_TEST_POSTGRES_URL is a PostgreSQL address")
 }
 
 fn url(server: &str, role: &str, database: &str) -> String {
@@ -156,11 +126,9 @@ fn url(server: &str, role: &str, database: &str) -> String {
     format!("postgres://{role}:{password}@{host}:{port}/{database}")
 }
 
-async fn connect(url: &str) -> Client {
-    let (client, connection) = parse(url)
-        .connect(NoTls)
-        .await
-        .expect("the test server of KEYWARD_TEST_POSTGRES_URL");
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) =
+        parse(url).connect(NoTls).await.expect("the test server of KEYWARD_TEST_POSTGRES_URL");
     tokio::spawn(connection);
     client
 }

@@ -1,0 +1,18 @@
+//! The whole product over real sockets, on each engine at hand. Tests named after a requirement
+//! carry its id.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails, and says where"
+)]
+
+mod accept;
+mod coverage;
+mod harness;
+mod keys;
+mod secrets;
+mod starting;
+mod tenancy;
+mod verify;
