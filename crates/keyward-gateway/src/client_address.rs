@@ -24,8 +24,8 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client's address, when these are trusted proxies: from the right of `X-Forwarded-For`, the first that is not a trusted
-    /// proxy's. What stands left of it was written by the client.
+    /// The client's address, when these are trusted proxies: from the right of `X-Forwarded-For`,
+    /// the first that is not a trusted proxy's. What stands left of it was written by the client.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = canonical(peer);
         if !self.contains(peer) {

@@ -114,7 +114,7 @@ fn admit_caller(
     })?;
     if caller.may(VERIFY_SCOPE, &plane.product.catalog) {
         Ok(Some(caller))
-    } else if caller.may(VERIFY_SCOPE, &plane.product.catalog) {
+    } else if caller.has_scope(VERIFY_SCOPE) {
         let text = "The role of the admin token may not use verify";
         Err(Error::new(ErrorCode::RbacDenied, text).with("failed", Step::Role.as_str()))
     } else {

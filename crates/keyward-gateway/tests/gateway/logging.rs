@@ -41,7 +41,8 @@ async fn one_line_for_each_request_and_no_secret_in_any() {
     let ask = async |target: &str, more: &str| {
         let token = &world.token;
         let head = format!(
-            "POST {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\ncontent-length: 7\r\n{more}\r\npayload"
+            "POST {target} HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\ncontent-length: 7\r\n\
+             {more}\r\npayload"
         );
         raw(server.local_addr(), head.as_bytes()).await
     };

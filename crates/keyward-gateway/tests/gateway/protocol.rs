@@ -140,7 +140,8 @@ async fn heads_that_read_two_ways_end_the_connection() {
         "nocolon\r\n",
     ] {
         let head = format!(
-            "POST /v1/reports HTTP/1.1\r\nhost: api.test\r\nauthorization: Bearer {token}\r\n{bad}\r\n"
+            "POST /v1/reports HTTP/1.1\r\nhost: api.test\r\nauthorization: Bearer {token}\r\n\
+             {bad}\r\n"
         );
         let mut client = Client::connect(stage.server.local_addr()).await;
         client.write(format!("{head}0\r\n\r\n{next}").as_bytes()).await;

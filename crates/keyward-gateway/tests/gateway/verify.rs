@@ -193,7 +193,8 @@ async fn bad_questions_are_explained_without_telling_the_key() {
     let answer = raw(verify.server.local_addr(), get.as_bytes()).await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     let plain = format!(
-        "POST /v1/verify HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: 2\r\n\r\n{{}}",
+        "POST /v1/verify HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+         content-length: 2\r\n\r\n{{}}",
         verify.caller
     );
     assert_eq!(raw(verify.server.local_addr(), plain.as_bytes()).await.status, 415);
