@@ -8,6 +8,7 @@ mod isolation;
 mod limits;
 mod opening;
 mod refusals;
+mod upkeep;
 
 use keyward_store::{Context, Engine, Migration, Statement, StoreError, migrations};
 use keyward_testkit::TestDatabase;
