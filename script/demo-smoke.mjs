@@ -27,15 +27,18 @@ if (!binary) {
 class Failed extends Error {}
 const results = { passed: 0, failed: 0 }
 let notes = []
+let interrupted = false
 
 /** Runs one step; its expectations throw, what it notes is printed beside its name. */
 async function step(name, run) {
+  if (interrupted) return
   notes = []
   try {
     await run()
     results.passed += 1
     console.log(`✓ ${name}${notes.length ? `  [${notes.join('; ')}]` : ''}`)
   } catch (error) {
+    if (interrupted) return
     results.failed += 1
     console.log(`✗ ${name}`)
     for (const line of String(error.message).split('\n')) console.log(`    ${line}`)
@@ -448,7 +451,11 @@ async function finish() {
   return ended
 }
 for (const name of ['SIGINT', 'SIGTERM']) {
-  process.once(name, () => finish().finally(() => process.exit(130)))
+  process.once(name, () => {
+    interrupted = true
+    console.log('interrupted')
+    finish().finally(() => process.exit(130))
+  })
 }
 overdue = setTimeout(() => {
   console.log(`✗ the walk-through took more than ${RUN_MS / 1000} s`)
@@ -463,10 +470,13 @@ try {
   })
   if (server?.info) await walk(server, folder)
 } catch (error) {
-  results.failed += 1
-  console.log(`✗ the walk-through broke off: ${error.stack}`)
+  if (!interrupted) {
+    results.failed += 1
+    console.log(`✗ the walk-through broke off: ${error.stack}`)
+  }
 }
 const ended = await finish()
+if (interrupted) process.exit(130)
 if (server?.info) {
   await step('stops when told', async () => expect('exit', ended, { code: 0, signal: null }))
 }
