@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use keyward_core::catalog::Method;
+use keyward_core::profile::Carrier;
 use serde_json::Value;
 
 use super::settings;
@@ -17,6 +19,7 @@ use crate::config::settings::DeploymentEnvironment;
 use crate::config::{ConfigArgs, ConfigError, Facts, Loaded, Millis, Origin, production_problems};
 use crate::node::dev::{Dev, profile_directory};
 use crate::node::{self, SystemClock};
+use crate::product::Product;
 
 /// Where profiles are when one is named by its name alone.
 const PROFILES: &str = "profiles";
@@ -83,11 +86,16 @@ impl DevCommand {
             loaded.settings.data_dir.0.clone_from(&scratch.0);
         }
         log::start(&loaded.settings.log, Arc::new(SystemClock))?;
+        let product = Product::load(&loaded.settings.profile)?;
         let sandbox = self.sandbox_listen.unwrap_or_else(|| SANDBOX.into());
         let starting = Dev::with_settings(loaded.settings, sandbox, Arc::new(SystemClock));
         let dev = Box::pin(starting).await?;
         let facts = dev.to_json();
-        let text = if self.json { format!("{facts}\n") } else { guide(&facts) };
+        let text = if self.json {
+            format!("{facts}\n")
+        } else {
+            format!("{}{}\n", guide(&facts), calls(&facts, &product).unwrap_or_default())
+        };
         print(&text)?;
         node::serve::wait_for_stop(dev.node()).await?;
         dev.stop().await;
@@ -146,7 +154,7 @@ impl Drop for Scratch {
     }
 }
 
-/// What a person needs to try everything, with lines that work when pasted.
+/// Where everything is, and the credentials to try it with.
 fn guide(facts: &Value) -> String {
     let text = |pointer: &str| facts.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
     let (control, gateway, internal) = (text("/control"), text("/gateway"), text("/internal"));
@@ -170,13 +178,33 @@ fn guide(facts: &Value) -> String {
             let _ = writeln!(guide, "  {slug} {environment:12} {}", key.as_str().unwrap_or("-"));
         }
     }
-    let _ = writeln!(
-        guide,
-        "\nTry:\n  curl -s -H 'Authorization: Bearer {}' {control}/v1/whoami\n  \
-         curl -s -H 'Authorization: Bearer {}' {control}/v1/catalog/routes\n  \
-         curl -s {internal}/readyz",
-        text("/adminToken"),
-        text("/adminToken"),
-    );
     guide
+}
+
+/// Lines that work when pasted: a call of the product through the gateway, and one of Keyward.
+fn calls(facts: &Value, product: &Product) -> Option<String> {
+    let text = |pointer: &str| facts.pointer(pointer).and_then(Value::as_str);
+    let keys = facts.pointer("/tenants/0/keys")?;
+    let key = keys.get("live").or_else(|| keys.as_object()?.values().next())?.as_str()?;
+    let carrier = match product.profile.keys.carriers.first()? {
+        Carrier::Bearer => format!("Authorization: Bearer {key}"),
+        Carrier::ApiKeyScheme => format!("Authorization: ApiKey {key}"),
+        Carrier::XApiKey => format!("x-api-key: {key}"),
+    };
+    let tenant = match &product.profile.tenant.header {
+        Some(header) => format!(" -H '{header}: {}'", text("/tenants/0/id")?),
+        None => String::new(),
+    };
+    let routes = product.catalog.routes().iter();
+    let mut plain = routes.filter(|route| route.method == Method::Get && route.builtin.is_none());
+    let route = plain.find(|route| !route.template.contains('{'))?;
+    Some(format!(
+        "\nTry:\n  curl -s -H '{carrier}'{tenant} {}{}\n  \
+         curl -s -H 'Authorization: Bearer {}' {}/v1/whoami\n  curl -s {}/readyz\n",
+        text("/gateway")?,
+        route.template,
+        text("/adminToken")?,
+        text("/control")?,
+        text("/internal")?,
+    ))
 }
