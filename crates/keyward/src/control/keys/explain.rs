@@ -2,15 +2,16 @@
 
 use std::net::IpAddr;
 
+use keyward_api::catalog::required_scopes;
 use keyward_api::keys::{ExplainKey, Explanation};
 use keyward_api::verify::TraceStep;
-use keyward_core::catalog::{Route, RouteMatch};
+use keyward_core::catalog::RouteMatch;
 use keyward_core::decision::{Credential, KeyFacts, RequestFacts, Step, TenantHeader, decide, trace};
 use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::id::KeyId;
 use keyward_core::key::ApiKey;
-use keyward_core::{Catalog, Error, Result};
+use keyward_core::{Error, Result};
 
 use crate::control::answer::Answer;
 use crate::control::context::Ctx;
@@ -22,7 +23,6 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<ExplainKey>) -> Result<Ans
     let key = tx.find_key(id).await?.ok_or_else(|| Error::not_found("key"))?;
     let tenant = tx.find_tenant().await?.ok_or_else(|| Error::not_found("tenant"))?;
     let role = tx.role_of(key.owner).await?;
-    let names = [key.tenant.to_string(), tenant.slug];
     let catalog = ctx.catalog();
     let facts = KeyFacts {
         environment: key.environment,
@@ -33,46 +33,51 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<ExplainKey>) -> Result<Ans
         ceiling: role.as_deref().and_then(|r| catalog.role(r)).map(|role| role.areas),
         ip_allowlist: &key.ip_allowlist,
     };
+    let names = [key.tenant.to_string(), tenant.slug];
     let request = request_facts(&ctx, &body, &key, &names)?;
+    Answer::json(&explanation(&ctx, &body, &facts, &request, role))
+}
+
+fn explanation(
+    ctx: &Ctx,
+    body: &ExplainKey,
+    facts: &KeyFacts<'_>,
+    request: &RequestFacts,
+    role: Option<String>,
+) -> Explanation {
+    let catalog = ctx.catalog();
     let route = catalog.route(&body.method, &body.path);
     let at = body.at.unwrap_or_else(|| ctx.now());
-    let decided = decide(&Credential::Known(facts), route, &request, at);
-    let profile = &ctx.state().product.profile;
+    let denial = decide(&Credential::Known(*facts), route, request, at).err();
     let context = DenialContext {
         catalog,
         method: &body.method,
         path: &body.path,
         route,
-        key: Some(&facts),
+        key: Some(facts),
         role: role.as_deref().unwrap_or("-"),
         environments: request.environments,
         carriers: "",
-        tenant_header: profile.tenant.header.as_deref(),
+        tenant_header: ctx.state().product.profile.tenant.header.as_deref(),
     };
-    let denial = decided.err();
     let refusal = denial.map(|denial| denial.to_error(&context));
     let matched = if let RouteMatch::Route(route) = route { Some(route) } else { None };
-    Answer::json(&Explanation {
+    Explanation {
         allowed: denial.is_none(),
         code: refusal.as_ref().map(|error| error.code().as_str().to_owned()),
         message: refusal.as_ref().map(|error| error.public().to_owned()),
         failed: denial.map(|denial| denial.step.as_str().to_owned()),
         route: matched.map(|route| format!("{} {}", route.method, route.template)),
-        required_scopes: matched.map(|route| required(catalog, route)).unwrap_or_default(),
+        required_scopes: matched.map(|r| required_scopes(r, catalog)).unwrap_or_default(),
         role,
         trace: steps(denial.map(|denial| denial.step)),
-    })
+    }
 }
 
 /// The trace up to the scope: what follows depends on traffic and cannot be told in thought.
 fn steps(failed: Option<Step>) -> Vec<TraceStep> {
     let told = trace(failed).take_while(|(step, _)| *step <= Step::Scope);
     told.map(|(step, outcome)| TraceStep::new(step, outcome)).collect()
-}
-
-fn required(catalog: &Catalog, route: &Route) -> Vec<Vec<String>> {
-    let names = |scopes| catalog.scope_names(scopes).map(str::to_owned).collect();
-    route.alternatives.iter().map(|alternative| names(alternative.scopes)).collect()
 }
 
 /// The facts of the request; what the caller does not name is as the key needs it.
