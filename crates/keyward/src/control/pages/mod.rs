@@ -1,10 +1,13 @@
 //! The few pages for browsers: what to do on an empty deployment, and the setup form.
 
+mod errors;
 mod page;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
@@ -30,12 +33,28 @@ pub(super) fn mount(mounts: Mounts) -> Mounts {
     let setup = Page::new(HTML, &SETUP.replace("{{product}}", &page::escaped(&title)));
     let script = Page::new(SCRIPT, SETUP_SCRIPT);
     let style = Page::new(STYLE, SETUP_STYLE);
+    let index = errors::index(&title);
+    let errors = Arc::new(errors::pages(&title));
     let home = Arc::new(Home::new(state, &title));
     mounts
         .page("/", get(move || home.clone().answer()))
         .page("/setup", get(move || async move { setup.response(StatusCode::OK) }))
         .page("/setup.js", get(move || async move { script.response(StatusCode::OK) }))
         .page("/setup.css", get(move || async move { style.response(StatusCode::OK) }))
+        .page("/docs/errors", get(move || async move { index.response(StatusCode::OK) }))
+        .page("/docs/errors/{code}", get(move |code| error_page(errors.clone(), code)))
+}
+
+/// The page of an error code.
+async fn error_page(
+    pages: Arc<BTreeMap<&'static str, Page>>,
+    Path(code): Path<String>,
+) -> Response {
+    match pages.get(code.as_str()) {
+        Some(page) => page.clone().response(StatusCode::OK),
+        None => Page::new(page::TEXT, "There is no such error code. See /docs/errors.\n")
+            .response(StatusCode::NOT_FOUND),
+    }
 }
 
 /// The page at `/`.
