@@ -57,10 +57,6 @@ impl Store {
         let _ = self.hook.set(hook);
     }
 
-    /// The engine, for health, backup and tests.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
 
     /// The clock of the store.
     pub fn clock(&self) -> &Arc<dyn Clock> {
