@@ -10,10 +10,14 @@ use prometheus_client::metrics::MetricType;
 use keyward_core::catalog::Catalog;
 use keyward_core::error::ErrorCode;
 
+use crate::record::Outcome;
+
 /// Upper ends of the buckets of the duration histogram, in milliseconds.
 const BUCKETS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 500, 2_500, 10_000];
 /// The code of a request that was forwarded or answered.
 const OK: &str = "ok";
+/// The code of a request whose caller left before the answer; it had passed all checks.
+pub(crate) const CLIENT_GONE: &str = "client_gone";
 /// The route of a request that matched none.
 const NO_ROUTE: &str = "-";
 
@@ -26,6 +30,7 @@ pub(crate) struct Counted {
     pub(crate) route: Option<usize>,
     pub(crate) code: Option<ErrorCode>,
     pub(crate) status: u16,
+    pub(crate) outcome: Outcome,
     pub(crate) duration_ns: u64,
 }
 
@@ -33,14 +38,17 @@ pub(crate) struct Counted {
 #[derive(Debug)]
 pub struct Metrics {
     catalog: Arc<Catalog>,
-    /// One row for each route and one for none; one column for each code and one for success.
+    /// One row for each route and one for none; one column for each code, one for success, and
+    /// one for callers that left.
     requests: Box<[AtomicU64]>,
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_ns: AtomicU64,
 }
 
-const COLUMNS: usize = ErrorCode::ALL.len() + 1;
+const OK_COLUMN: usize = ErrorCode::ALL.len();
+const CLIENT_GONE_COLUMN: usize = OK_COLUMN + 1;
+const COLUMNS: usize = CLIENT_GONE_COLUMN + 1;
 
 impl Metrics {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
@@ -56,9 +64,15 @@ impl Metrics {
 
     pub(crate) fn count(&self, one: &Counted) {
         let row = one.route.unwrap_or(self.catalog.routes().len());
-        let column = one.code.map_or(COLUMNS - 1, |code| code as usize);
+        let column = match (one.outcome, one.code) {
+            (Outcome::ClientGone, _) => CLIENT_GONE_COLUMN,
+            (Outcome::Answered, None) => OK_COLUMN,
+            (Outcome::Answered, Some(code)) => code as usize,
+        };
         add(self.requests.get(row * COLUMNS + column), 1);
-        add(self.statuses.get(usize::from(one.status / 100).wrapping_sub(1)), 1);
+        if one.outcome == Outcome::Answered {
+            add(self.statuses.get(usize::from(one.status / 100).wrapping_sub(1)), 1);
+        }
         let millis = one.duration_ns / 1_000_000;
         let bucket = BUCKETS_MS.iter().position(|end| millis < *end);
         add(self.buckets.get(bucket.unwrap_or(BUCKETS_MS.len())), 1);
@@ -88,8 +102,11 @@ impl Metrics {
             || NO_ROUTE.to_owned(),
             |route| format!("{} {}", route.method, route.template),
         );
-        let code = ErrorCode::ALL.get(column).map_or(OK, |code| code.as_str());
-        let decision = if code == OK { "permit" } else { "deny" };
+        let (decision, code) = match column {
+            OK_COLUMN => ("permit", OK),
+            CLIENT_GONE_COLUMN => ("permit", CLIENT_GONE),
+            _ => ("deny", ErrorCode::ALL.get(column).map_or(OK, |code| code.as_str())),
+        };
         [("route", route), ("decision", decision.to_owned()), ("code", code.to_owned())]
     }
 

@@ -19,9 +19,9 @@ use crate::carrier::{self, Carried};
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
-use crate::record::{Ending, Matched, Record};
+use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, received_traceparent};
-use crate::server::Arrival;
+use crate::server::{Arrival, Stage};
 
 type Staged<T> = Result<T, Refusal>;
 
@@ -56,6 +56,7 @@ struct Exchange<'p> {
     arrival: &'p Arrival,
     record: Record<'p>,
     id: HeaderValue,
+    recorded: bool,
 }
 
 impl<'p> Exchange<'p> {
@@ -79,6 +80,7 @@ impl<'p> Exchange<'p> {
                 permitted: false,
             },
             id: request_id::header(request_id),
+            recorded: false,
         }
     }
 
@@ -98,7 +100,7 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    fn finish(&self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
+    fn finish(&mut self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
         let (mut response, error) = match outcome {
             Ok(response) => (response, None),
             Err(refusal) => {
@@ -115,10 +117,12 @@ impl<'p> Exchange<'p> {
             .and_then(|matched| self.plane.product.accepted.get(matched.position));
         mark(response.headers_mut(), &self.id, accepted);
         let ending = Ending {
+            outcome: Outcome::Answered,
             status: response.status().as_u16(),
             code: error.as_ref().map(|(code, _)| *code),
             internal: error.as_ref().and_then(|(_, internal)| internal.as_deref()),
         };
+        self.recorded = true;
         self.record.close(self.plane, ending);
         response
     }
@@ -301,5 +305,18 @@ impl<'p> Exchange<'p> {
         };
         let response = self.plane.product.builtins.answer(call).await?;
         Ok(response.map(|bytes| PlaneBody::Whole(Some(bytes).filter(|it| !it.is_empty()))))
+    }
+}
+
+impl Drop for Exchange<'_> {
+    /// Records a request that ends without an answer: its caller may be gone, but the upstream may
+    /// have got it.
+    fn drop(&mut self) {
+        if self.recorded {
+            return;
+        }
+        let stopped = *self.arrival.listener.stage.borrow() == Stage::Stopped;
+        let ending = if stopped { Ending::CUT } else { Ending::CLIENT_GONE };
+        self.record.close(self.plane, ending);
     }
 }

@@ -11,7 +11,7 @@ use keyward_core::key::SecretKind;
 use keyward_core::time::Timestamp;
 
 use crate::keyset::KnownKey;
-use crate::metrics::Counted;
+use crate::metrics::{CLIENT_GONE, Counted};
 use crate::plane::DataPlane;
 use crate::usage::Use;
 
@@ -36,13 +36,43 @@ pub(crate) struct Matched<'p> {
     pub(crate) position: usize,
 }
 
+/// Whether a request got an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The head of an answer was made.
+    Answered,
+    /// The caller left before that.
+    ClientGone,
+}
+
 /// How a request ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Ending<'e> {
+    pub(crate) outcome: Outcome,
     pub(crate) status: u16,
     pub(crate) code: Option<ErrorCode>,
     /// Text of an error that stays inside.
     pub(crate) internal: Option<&'e str>,
+}
+
+/// The status in the log of a request whose caller left before the answer.
+const CLIENT_GONE_STATUS: u16 = 499;
+
+impl Ending<'_> {
+    /// The caller left before the answer.
+    pub(crate) const CLIENT_GONE: Self = Self {
+        outcome: Outcome::ClientGone,
+        status: CLIENT_GONE_STATUS,
+        code: None,
+        internal: None,
+    };
+    /// This node stopped before the answer.
+    pub(crate) const CUT: Self = Self {
+        outcome: Outcome::Answered,
+        status: 503,
+        code: Some(ErrorCode::Unavailable),
+        internal: Some("cut at the end of the drain"),
+    };
 }
 
 impl Record<'_> {
@@ -53,6 +83,7 @@ impl Record<'_> {
             route: self.matched.map(|matched| matched.position),
             code: ending.code,
             status: ending.status,
+            outcome: ending.outcome,
             duration_ns,
         });
         if let Some(key) = &self.key {
@@ -91,6 +122,7 @@ impl Record<'_> {
             route = self.matched.map(|matched| matched.route.template.as_str()),
             status = ending.status,
             error_code = ending.code.map(ErrorCode::as_str),
+            outcome = (ending.outcome == Outcome::ClientGone).then_some(CLIENT_GONE),
             tenant = key.map(|key| tracing::field::display(key.tenant.id)),
             env = key.map(|key| key.environment.as_str()),
             key_id = key.map(|key| tracing::field::display(key.id)),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tracing::subscriber::DefaultGuard;
 
 use keyward_gateway::PlanePolicy;
 
@@ -23,16 +24,34 @@ impl io::Write for Written {
     }
 }
 
+impl Written {
+    /// Takes down what this thread logs from now on.
+    fn listen() -> (Self, DefaultGuard) {
+        let written = Self::default();
+        let sink = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || sink.clone())
+            .finish();
+        (written, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines of requests.
+    fn requests(&self) -> Vec<Value> {
+        let lines = self.text();
+        let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &Value| line["target"] == "keyward::request").collect()
+    }
+}
+
 #[tokio::test]
 async fn one_line_for_each_request_and_no_secret_in_any() {
-    let written = Written::default();
-    let sink = written.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || sink.clone())
-        .finish();
-    let _default = tracing::subscriber::set_default(subscriber);
+    let (written, _listening) = Written::listen();
     let world = World::new();
     let upstream = Upstream::start().await;
     let policy = PlanePolicy { request_log: true, ..PlanePolicy::default() };
@@ -51,12 +70,7 @@ async fn one_line_for_each_request_and_no_secret_in_any() {
     let passed = ask("/v1/reports?customer=quiet", &more).await;
     ask(&format!("/v1/reports?key={}", world.token), "").await;
     ask("/v1/hidden", "").await;
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .filter(|line: &Value| line["target"] == "keyward::request")
-        .collect();
+    let (text, lines) = (written.text(), written.requests());
     assert_eq!(lines.len(), 3, "{text}");
     let key = &world.authority;
     let expected = json!({
@@ -73,4 +87,53 @@ async fn one_line_for_each_request_and_no_secret_in_any() {
     for absent in [secret, "quiet", "payload", "c00kie", "hidden"] {
         assert!(!text.contains(absent), "{absent} is in the log: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_is_recorded_all_the_same() {
+    let (written, _listening) = Written::listen();
+    let world = World::new();
+    let (address, mut accepted) = raw_upstream().await;
+    let policy = PlanePolicy { request_log: true, ..PlanePolicy::default() };
+    let plane = world.plane_with(vec![upstream_at(address)], policy, None);
+    let server = start(&plane, options());
+    let mut client = Client::connect(server.local_addr()).await;
+    let token = &world.token;
+    let head = format!("DELETE /v1/reports/1 HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\n\r\n");
+    client.write(head.as_bytes()).await;
+    let mut upstream = accepted.recv().await.unwrap();
+    upstream.head().await;
+    drop(client);
+    assert!(upstream.is_closed().await);
+    let lines = written.requests();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let fields = &lines[0]["fields"];
+    assert_eq!((&fields["outcome"], &fields["status"]), (&json!("client_gone"), &json!(499)));
+    assert_eq!((&fields["route"], fields.get("error_code")), (&json!("/v1/reports/{id}"), None));
+    let rows = plane.drain_usage(10);
+    assert_eq!((rows.len(), rows[0].permitted, rows[0].last.is_some()), (1, 1, true));
+    let counted = metrics_of(&plane);
+    let labels = r#"{route="DELETE /v1/reports/{id}",decision="permit",code="client_gone"}"#;
+    assert!(counted.contains(&format!("keyward_gateway_requests_total{labels} 1\n")), "{counted}");
+    assert!(counted.contains(r#"responses_total{class="4xx"} 0"#), "{counted}");
+}
+
+#[tokio::test]
+async fn a_request_cut_by_the_end_of_a_drain_is_recorded_as_ours() {
+    let (written, _listening) = Written::listen();
+    let world = World::new();
+    let (address, mut accepted) = raw_upstream().await;
+    let policy = PlanePolicy { request_log: true, ..PlanePolicy::default() };
+    let plane = world.plane_with(vec![upstream_at(address)], policy, None);
+    let server = start(&plane, options());
+    let mut client = Client::connect(server.local_addr()).await;
+    let token = &world.token;
+    let head = format!("GET /v1/reports HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\n\r\n");
+    client.write(head.as_bytes()).await;
+    let mut upstream = accepted.recv().await.unwrap();
+    upstream.head().await;
+    assert!(!server.drain(std::time::Duration::ZERO).await);
+    assert!(client.is_closed().await);
+    let fields = &written.requests()[0]["fields"];
+    assert_eq!((&fields["error_code"], &fields["status"]), (&json!("unavailable"), &json!(503)));
 }

@@ -149,10 +149,7 @@ async fn metrics_name_routes_and_codes_and_nobody() {
     let stage = stage().await;
     stage.send("GET", "/v1/reports/rep_secret", "").await.told();
     stage.send("GET", "/v1/audit", "").await.refusal();
-    let mut registry = prometheus_client::registry::Registry::default();
-    registry.register_collector(Box::new(stage.plane.metrics()));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let text = metrics_of(&stage.plane);
     for labels in [
         r#"{route="GET /v1/reports/{id}",decision="permit",code="ok"}"#,
         r#"{route="GET /v1/audit",decision="deny",code="forbidden"}"#,

@@ -583,3 +583,12 @@ pub(crate) async fn raw_upstream() -> (SocketAddr, mpsc::UnboundedReceiver<Clien
     });
     (address, receiver)
 }
+
+/// The metrics of a plane as they are scraped.
+pub(crate) fn metrics_of(plane: &DataPlane) -> String {
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register_collector(Box::new(plane.metrics()));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    text
+}
