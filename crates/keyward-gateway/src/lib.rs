@@ -13,6 +13,7 @@ mod carrier;
 mod client_address;
 mod failed_callers;
 mod keyset;
+mod lent;
 mod metrics;
 mod pipeline;
 mod plane;
@@ -28,12 +29,13 @@ pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUIL
 pub use client_address::Networks;
 pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
 pub use keyset::{KeySet, KnownKey, TenantFacts};
+pub use lent::Peer;
 pub use metrics::Metrics;
 pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};
 pub use proxy::body::{BodyError, BoxedBody};
 pub use proxy::{AssertionKey, InvalidUpstream, UpstreamConfig};
 pub use server::{
-    ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer,
+    ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer, LentServer,
     ListenerEnvironments, RuntimeShape,
 };
 pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, UsageRow};

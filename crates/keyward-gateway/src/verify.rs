@@ -135,10 +135,14 @@ fn check_media_type(headers: &HeaderMap) -> Result<()> {
 }
 
 fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
+    let text = "The body is not the JSON object that verify expects";
+    // a list would be taken for the fields in their order
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::new(ErrorCode::InvalidRequest, text));
+    }
     let asked: VerifyRequest<'_> = serde_json::from_slice(body).map_err(|e| {
         // the parser's own text may quote the body, and a key stands in it
         let place = format!("line {}, column {}", e.line(), e.column());
-        let text = "The body is not the JSON object that verify expects";
         Error::new(ErrorCode::InvalidRequest, text).with("at", place)
     })?;
     asked.check()?;

@@ -38,7 +38,7 @@ impl Operation {
             (true, self.also),
             (self.access != Access::Public, CREDENTIAL),
             (self.scope.is_some(), &[ErrorCode::Forbidden]),
-            (self.access == Access::Tenant, &[ErrorCode::RbacDenied]),
+            (self.scope.is_some(), &[ErrorCode::RbacDenied]),
             (self.path.contains('{'), &[ErrorCode::NotFound]),
             (self.is_mutation(), &[ErrorCode::Conflict]),
             (self.query.is_some(), &[ErrorCode::ValidationFailed]),

@@ -33,6 +33,9 @@ pub struct GatewayServer(Running);
 /// A running internal listener: verify, and what the binary serves beside it.
 pub struct InternalServer(Running);
 
+/// A running listener whose requests the binary answers.
+pub struct LentServer(Running);
+
 impl GatewayServer {
     /// Listens on these addresses. Port 0 takes a free one.
     pub fn bind(
@@ -72,15 +75,33 @@ impl InternalServer {
         limits: ConnectionLimits,
         runtime: RuntimeShape,
     ) -> io::Result<Self> {
-        let stage = watch::Sender::new(Stage::Open);
-        let listener = Listener {
-            environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
-            public_scheme: "http",
-            max_body_bytes: limits.max_body_bytes,
-            stage: stage.subscribe(),
-        };
-        let setup = Setup { plane, listener, limits, task: Task::Internal(fallback), stage };
+        let setup = Setup::beside(plane, limits, Task::Internal(fallback));
         Running::start(addresses, setup, runtime).map(Self)
+    }
+
+    /// The address of the first listener.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
+    /// deadline. True when all of them ended.
+    pub async fn drain(self, deadline: Duration) -> bool {
+        self.0.drain(deadline).await
+    }
+}
+
+impl LentServer {
+    /// Listens on these addresses, on the runtime it is started on. Port 0 takes a free one.
+    /// Requests carry the [`crate::Peer`] they came from among their extensions.
+    pub fn bind(
+        addresses: &[SocketAddr],
+        plane: Arc<DataPlane>,
+        fallback: Fallback,
+        limits: ConnectionLimits,
+    ) -> io::Result<Self> {
+        let setup = Setup::beside(plane, limits, Task::Lent(fallback));
+        Running::start(addresses, setup, RuntimeShape::Shared).map(Self)
     }
 
     /// The address of the first listener.
@@ -101,6 +122,20 @@ struct Setup {
     limits: ConnectionLimits,
     task: Task,
     stage: watch::Sender<Stage>,
+}
+
+impl Setup {
+    /// Of a listener that serves no environment.
+    fn beside(plane: Arc<DataPlane>, limits: ConnectionLimits, task: Task) -> Self {
+        let stage = watch::Sender::new(Stage::Open);
+        let listener = Listener {
+            environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
+            public_scheme: "http",
+            max_body_bytes: limits.max_body_bytes,
+            stage: stage.subscribe(),
+        };
+        Self { plane, listener, limits, task, stage }
+    }
 }
 
 struct Running {

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::lent;
 use crate::pipeline;
 use crate::plane::DataPlane;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
@@ -33,6 +34,8 @@ pub(super) enum Task {
     Gateway,
     /// Verify, and what the binary serves beside it.
     Internal(Fallback),
+    /// What the binary serves, and nothing of the data plane.
+    Lent(Fallback),
 }
 
 /// What every connection of a listener needs.
@@ -59,6 +62,9 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
                 Task::Gateway => pipeline::serve(&serving.plane, &arrival, request).await,
                 Task::Internal(fallback) => {
                     verify::serve(&serving.plane, &arrival, fallback, request).await
+                }
+                Task::Lent(fallback) => {
+                    lent::serve(&serving.plane, &arrival, fallback, request).await
                 }
             };
             Ok::<_, Infallible>(response.map(|body| InFlight { body, _flight: flight }))

@@ -14,7 +14,7 @@ use keyward_core::error::{Error, ErrorCode};
 
 use crate::answer::Refusal;
 
-pub use accept::{GatewayServer, InternalServer};
+pub use accept::{GatewayServer, InternalServer, LentServer};
 pub use connection::Fallback;
 pub(crate) use guard::BadHead;
 pub use options::{ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape};

@@ -29,6 +29,10 @@ impl<T: DeserializeOwned + Bounded + Send + 'static> Input for Json<T> {
                         application/json";
             return Err(Error::new(ErrorCode::InvalidRequest, text));
         }
+        // a list would be taken for the fields in their order
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(Error::validation("body", "The body is a list; send an object"));
+        }
         let value: T = serde_json::from_slice(body).map_err(|e| json_error(&e))?;
         value.check()?;
         Ok(Self(value))

@@ -3,22 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
 use http::request::Parts;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyward_api::operation::{OPERATIONS, Plane};
 use keyward_api::{Operation, operation};
 use keyward_core::audit::Origin;
 use keyward_core::id::{RequestId, TenantId};
+use keyward_core::path::credential_in_url;
 use keyward_core::{Error, ErrorCode, Result};
+use keyward_gateway::Peer;
 use keyward_store::Idempotency;
 
 use super::answer::{Answer, error_response};
@@ -74,20 +75,19 @@ impl Mounts {
             let times = self.mounted.iter().filter(|id| **id == operation.id).count();
             anyhow::ensure!(times == 1, "operation {} is mounted {times} times", operation.id);
         }
-        let clock = Arc::clone(&self.state.clock);
+        let state = Arc::clone(&self.state);
         let not_found = move |request: Request| {
-            let id = RequestId::generate(&*clock);
             let text = format!("There is no operation at {}", request.uri().path());
-            let error = Error::new(ErrorCode::NotFound, text);
-            async move { error_response(&error, id) }
+            let answer = unmounted(&state, request.uri(), Error::new(ErrorCode::NotFound, text));
+            async move { answer }
         };
-        let clock = Arc::clone(&self.state.clock);
+        let state = Arc::clone(&self.state);
         let other_method = move |request: Request| {
-            let id = RequestId::generate(&*clock);
             let (method, path) = (request.method(), request.uri().path());
             let text = format!("{path} does not accept {method}");
             let error = Error::new(ErrorCode::MethodNotAllowed, text);
-            async move { error_response(&error, id) }
+            let answer = unmounted(&state, request.uri(), error);
+            async move { answer }
         };
         Ok(self.router.fallback(not_found).method_not_allowed_fallback(other_method))
     }
@@ -153,6 +153,7 @@ async fn prepare<I: Input>(
 ) -> Result<(Ctx, I)> {
     let (mut parts, body) = request.into_parts();
     let parameters = path_parameters(&mut parts).await?;
+    refuse_credential(&state, &parts.uri)?;
     let now = state.clock.now();
     let caller = authenticate(operation, &parts.headers, &state.plane, now)?;
     let tenant = tenant_of(&parameters, &caller)?;
@@ -163,6 +164,21 @@ async fn prepare<I: Input>(
         if operation.idempotent { idempotency(operation, &parts, &body, &caller)? } else { None };
     let origin = origin(&parts, request_id);
     Ok((Ctx { state, caller, operation, parameters, origin, idempotency }, input))
+}
+
+/// Refuses a secret in the URL, which would end up in histories and logs, and in our own errors.
+fn refuse_credential(state: &ControlState, uri: &Uri) -> Result<()> {
+    let text = uri.path_and_query().map_or("", |whole| whole.as_str());
+    if state.keyring.format().occurs_in(text) {
+        return Err(credential_in_url());
+    }
+    Ok(())
+}
+
+/// The answer where nothing is mounted.
+fn unmounted(state: &ControlState, uri: &Uri, otherwise: Error) -> Response {
+    let error = refuse_credential(state, uri).err().unwrap_or(otherwise);
+    error_response(&error, RequestId::generate(&*state.clock))
 }
 
 async fn path_parameters(parts: &mut Parts) -> Result<BTreeMap<String, String>> {
@@ -235,11 +251,11 @@ fn idempotency(
 }
 
 fn origin(parts: &Parts, request_id: RequestId) -> Origin {
-    let ip = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let peer = parts.extensions.get::<Peer>();
     let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Origin {
         request_id: Some(request_id),
-        ip: ip.map(|ConnectInfo(address)| keyward_core::ip::canonical(address.ip()).to_string()),
+        ip: peer.map(|Peer(address)| address.to_string()),
         user_agent: agent.map(|text| text.chars().take(MAX_USER_AGENT_BYTES).collect()),
     }
 }

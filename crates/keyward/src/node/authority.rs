@@ -42,10 +42,16 @@ impl Authority {
     ) -> Result<Arc<Self>, StoreError> {
         let authority =
             Arc::new(Self { store, plane, reached: Mutex::new(0), outdated: Notify::new() });
-        let hooked = Arc::clone(&authority);
+        // the store holds its hook: a strong pointer would keep both for ever, and the data
+        // directory locked. The watch holds the authority for as long as the node lives.
+        let hooked = Arc::downgrade(&authority);
         let hook: CommitHook = Arc::new(move |epoch, touched| {
-            let authority = Arc::clone(&hooked);
-            Box::pin(async move { authority.take_in(epoch, &touched).await })
+            let authority = hooked.upgrade();
+            Box::pin(async move {
+                if let Some(authority) = authority {
+                    authority.take_in(epoch, &touched).await;
+                }
+            })
         });
         // hooked first, so that no commit falls between loading and hooking
         authority.store.on_commit(hook);

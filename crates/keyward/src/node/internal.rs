@@ -7,7 +7,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
+use keyward_api::error::DEFAULT_DOCS_BASE;
+use keyward_core::id::RequestId;
+use keyward_core::{Clock, Error, ErrorCode};
 use keyward_gateway::DataPlane;
 use keyward_store::Store;
 use prometheus_client::registry::Registry;
@@ -19,6 +22,8 @@ pub(crate) struct InternalState {
     pub(crate) store: Store,
     /// The data plane, which may be suspended.
     pub(crate) plane: Arc<DataPlane>,
+    /// Time and randomness.
+    pub(crate) clock: Arc<dyn Clock>,
     /// Whether the node is about to stop.
     pub(crate) draining: Arc<AtomicBool>,
     /// The metrics of this node.
@@ -35,7 +40,29 @@ pub(crate) fn router(state: InternalState) -> Router {
         .route("/healthz", get(ready))
         .route("/metrics", get(metrics))
         .route("/.well-known/jwks.json", get(jwks))
+        .fallback(unknown)
+        .method_not_allowed_fallback(other_method)
         .with_state(Arc::new(state))
+}
+
+async fn unknown(State(state): State<Arc<InternalState>>) -> Response {
+    refusal(&state, &Error::new(ErrorCode::NotFound, "There is nothing at this path"))
+}
+
+async fn other_method(State(state): State<Arc<InternalState>>, method: Method) -> Response {
+    let text = format!("This path does not accept {method}");
+    refusal(&state, &Error::new(ErrorCode::MethodNotAllowed, text))
+}
+
+fn refusal(state: &InternalState, error: &Error) -> Response {
+    let id = RequestId::generate(&*state.clock);
+    let (status, body) = keyward_api::error::render(error, id, DEFAULT_DOCS_BASE);
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (HeaderName::from_static("x-request-id"), id.to_string()),
+    ];
+    (status, headers, body).into_response()
 }
 
 /// Ready means: not about to stop, deciding, and the store answers.

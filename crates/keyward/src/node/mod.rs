@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use keyward_core::Clock;
 use keyward_core::key::Keyring;
 use keyward_gateway::{
-    AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, RuntimeShape,
+    AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, LentServer, RuntimeShape,
 };
 use keyward_store::Store;
 use prometheus_client::registry::Registry;
@@ -34,7 +34,6 @@ use crate::product::Product;
 use authority::Authority;
 use internal::InternalState;
 use jobs::Jobs;
-use listener::Listening;
 
 pub use clock::SystemClock;
 pub(crate) use store::{open_store, store_config};
@@ -53,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) shared: Shared,
     gateways: Vec<GatewayServer>,
     internal: InternalServer,
-    control: Listening,
+    control: LentServer,
     draining: Arc<AtomicBool>,
     jobs: (watch::Sender<bool>, JoinHandle<()>),
 }
@@ -90,14 +89,14 @@ impl Node {
             .await
             .context("the keys could not be loaded from the store")?;
         let shared = Shared { store, product, keyring, plane, clock, settings };
-        shared.listen(jwks, authority).await
+        shared.listen(jwks, authority)
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
             gateways: self.gateways.iter().map(GatewayServer::local_addr).collect(),
-            control: self.control.address(),
+            control: self.control.local_addr(),
             internal: self.internal.local_addr(),
         }
     }
@@ -124,7 +123,7 @@ impl Node {
 }
 
 impl Shared {
-    async fn listen(
+    fn listen(
         self,
         jwks: serde_json::Value,
         authority: Arc<Authority>,
@@ -137,7 +136,7 @@ impl Shared {
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
             gateways.push(server);
         }
-        let control = self.control().await?;
+        let control = self.control()?;
         let draining = Arc::new(AtomicBool::new(false));
         let internal = self.internal(jwks, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
@@ -146,7 +145,7 @@ impl Shared {
         Ok(Node { shared: self, gateways, internal, control, draining, jobs: (stop, task) })
     }
 
-    async fn control(&self) -> anyhow::Result<Listening> {
+    fn control(&self) -> anyhow::Result<LentServer> {
         let state = ControlState {
             store: self.store.clone(),
             product: Arc::clone(&self.product),
@@ -156,8 +155,10 @@ impl Shared {
             max_body: self.settings.control.max_body.bytes(),
         };
         let address = self.settings.control.listen;
-        let listener = listener::bind(address).await?;
-        Ok(Listening::start(listener, control::router(Arc::new(state))?)?)
+        let fallback = planes::fallback(control::router(Arc::new(state))?);
+        let limits = planes::control_limits(&self.settings.control);
+        LentServer::bind(&[address], Arc::clone(&self.plane), fallback, limits)
+            .with_context(|| format!("cannot listen on {address}"))
     }
 
     fn internal(
@@ -168,7 +169,9 @@ impl Shared {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.plane.metrics()));
         let (store, plane) = (self.store.clone(), Arc::clone(&self.plane));
-        let router = internal::router(InternalState { store, plane, draining, registry, jwks });
+        let clock = Arc::clone(&self.clock);
+        let state = InternalState { store, plane, clock, draining, registry, jwks };
+        let router = internal::router(state);
         let address = self.settings.internal.listen;
         let (fallback, limits) = (planes::fallback(router), ConnectionLimits::default());
         let plane = Arc::clone(&self.plane);

@@ -21,10 +21,13 @@ use tower::ServiceExt as _;
 
 use super::builtins::builtins;
 use crate::config::settings::{
-    AssertionAlgorithm, GatewaySettings, ListenerSettings, RuntimeShape as Shape, UpstreamSettings,
+    AssertionAlgorithm, ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape, UpstreamSettings,
 };
 use crate::config::{ConfigError, DeploymentSecrets, Settings, private_file};
 use crate::product::Product;
+
+/// Connections open at once on the control listener.
+const MAX_CONTROL_CONNECTIONS: usize = 1_024;
 
 /// The data plane of a node and the public keys of its assertions.
 pub(super) fn data_plane(
@@ -89,6 +92,16 @@ pub(super) fn gateway_options(
             Shape::PerThread => RuntimeShape::PerCore(threads),
             Shape::Shared => RuntimeShape::Shared,
         },
+    }
+}
+
+/// The bounds of the control listener's connections. One proxy may stand for everybody.
+pub(super) fn control_limits(settings: &ControlSettings) -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: MAX_CONTROL_CONNECTIONS,
+        max_connections_per_address: MAX_CONTROL_CONNECTIONS,
+        max_body_bytes: settings.max_body.bytes() as u64,
+        ..ConnectionLimits::default()
     }
 }
 
