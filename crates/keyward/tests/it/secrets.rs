@@ -189,13 +189,14 @@ async fn ap9_a_thousand_planted_secrets_are_found_nowhere() {
             ("log".to_owned(), finished.stderr.clone().into_bytes()),
             ("metrics".to_owned(), metrics.text.into_bytes()),
             ("audit trail".to_owned(), json!(trail).to_string().into_bytes()),
-            ("answers".to_owned(), answers.join("\n").into_bytes()),
         ];
+        let answers = answers.into_iter().enumerate();
+        texts.extend(answers.map(|(at, text)| (format!("answer {at}"), text.into_bytes())));
         texts.extend(running);
         texts.extend(database.at_rest().await);
-        for (place, text) in texts {
-            assert_eq!(wanted.find(&text), None, "in {place}");
-        }
+        let found = texts.iter().filter_map(|(place, text)| Some((place, wanted.find(text)?)));
+        let found: Vec<_> = found.take(20).collect();
+        assert!(found.is_empty(), "{found:#?}");
         check_log(&finished.stderr);
     }
 }

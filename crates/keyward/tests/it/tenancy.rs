@@ -42,7 +42,7 @@ async fn ai3_a_stranger_reaches_nothing_through_the_gateway() {
                 let body = Some(json!({ "recipient": "auditor" }));
                 let body = body.filter(|_| target.ends_with("/export"));
                 let got = caller.send(method.clone(), target, body).await;
-                got.refused(404, "not_found");
+                got.refused_by_product(404, "not_found");
                 assert!(!got.text.contains("Lagos"), "{}", got.text);
             }
         }

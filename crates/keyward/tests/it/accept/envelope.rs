@@ -98,9 +98,9 @@ async fn ap8_every_refusal_of_the_gateway_has_the_envelope() {
             .await;
         // what the product itself refuses looks the same
         let missing = key.get("/v1/reports/rep_none").await;
-        missing.refused(404, "not_found");
+        missing.refused_by_product(404, "not_found");
         let wrong = key.post("/v1/reports/build", json!({ "type": "poem" })).await;
-        wrong.refused(422, "validation_failed");
+        wrong.refused_by_product(422, "validation_failed");
     })
     .await;
 }

@@ -40,11 +40,11 @@ async fn ap10_evidence_keeps_source_time_mapping_and_hash() {
         body["rawPayloadHash"] = json!(HASH);
         collector.post(ITEMS, body.clone()).await.is(201);
         body["rawPayload"]["removed"] = json!(4);
-        collector.post(ITEMS, body).await.refused(422, "validation_failed");
+        collector.post(ITEMS, body).await.refused_by_product(422, "validation_failed");
         // one tenant's evidence is nobody else's
         let path = format!("{ITEMS}/{}", made["id"].as_str().unwrap());
         assert_eq!(collector.get(&path).await.is(200), made);
-        node.demo_key(KURAMO_HEALTH).get(&path).await.refused(404, "not_found");
+        node.demo_key(KURAMO_HEALTH).get(&path).await.refused_by_product(404, "not_found");
         // freshness moves with time
         node.clock.advance_ms(31 * DAY_MS);
         let seen = collector.get(&path).await.is(200);
@@ -64,14 +64,20 @@ async fn ap10_high_risk_evidence_is_unusable_until_a_qualified_owner_reviewed_it
         let path = |rest: &str| format!("{ITEMS}/{id}{rest}");
         let purpose = json!({ "purpose": "auditor_reliance" });
         let approve = json!({ "decision": "approve", "note": "Looked at." });
-        collector.post(&path("/use"), purpose.clone()).await.refused(409, "conflict");
+        collector.post(&path("/use"), purpose.clone()).await.refused_by_product(409, "conflict");
         let build = json!({ "type": "audit_summary", "format": "json", "evidenceIds": [id] });
-        collector.post("/v1/reports/build", build.clone()).await.refused(409, "conflict");
+        collector
+            .post("/v1/reports/build", build.clone())
+            .await
+            .refused_by_product(409, "conflict");
 
         // the right scope does not make a reviewer: the role of the key's owner does
         let developer = owned_by(node, "developer", &scopes).await;
-        developer.post(&path("/review"), approve.clone()).await.refused(403, "rbac_denied");
-        collector.post(&path("/use"), purpose.clone()).await.refused(409, "conflict");
+        developer
+            .post(&path("/review"), approve.clone())
+            .await
+            .refused_by_product(403, "rbac_denied");
+        collector.post(&path("/use"), purpose.clone()).await.refused_by_product(409, "conflict");
         let manager = owned_by(node, "compliance-manager", &scopes).await;
         let reviewed = manager.post(&path("/review"), approve).await.is(200);
         assert_eq!(reviewed["workflowState"], "approved");

@@ -30,7 +30,8 @@ async fn ap1_each_environment_and_service_has_its_own_key_and_the_audit_names_th
         // two callers, two names in the trail
         for role in ["owner", "developer"] {
             let who = node.admin_token(&["keys:write"], Some((LAGOS_PAY, role))).await;
-            let body = node.key_body(LAGOS_PAY, &["reports:read"]).await;
+            let mut body = node.key_body(LAGOS_PAY, &["reports:read"]).await;
+            body["ownerId"] = json!(node.member(LAGOS_PAY, role).await);
             let made = who.post(&node.path(LAGOS_PAY, "/keys"), body).await.is(201);
             let id = made["key"]["id"].as_str().unwrap();
             let events = node.audit(LAGOS_PAY, &format!("?targetId={id}")).await;
@@ -92,7 +93,9 @@ async fn ai7_keys_are_tied_to_the_roles_of_the_organization() {
                 role["operations"].as_array().unwrap().contains(&json!(operation))
             };
             let list = token.get(&node.path(LAGOS_PAY, "/keys")).await;
-            let body = node.key_body(LAGOS_PAY, &["reports:read"]).await;
+            let area = role["areas"][0].as_str().unwrap();
+            let mut body = node.key_body(LAGOS_PAY, &[&format!("{area}:read")]).await;
+            body["ownerId"] = json!(member);
             let create = token.post(&node.path(LAGOS_PAY, "/keys"), body).await;
             for (got, operation) in [(list, "keys:read"), (create, "keys:write")] {
                 if may(operation) {

@@ -93,8 +93,8 @@ impl Actor {
         let (mut found, mut cursor) = (Vec::new(), Value::Null);
         loop {
             let target = match cursor.as_str() {
-                None => format!("{path}{sign}limit=200"),
-                Some(cursor) => format!("{path}{sign}limit=200&cursor={cursor}"),
+                None => format!("{path}{sign}limit=100"),
+                Some(cursor) => format!("{path}{sign}limit=100&cursor={cursor}"),
             };
             let mut page = self.get(&target).await.is(200);
             let Value::Array(entries) = page["data"].take() else { panic!("{path} is no list") };
@@ -118,9 +118,19 @@ impl Got {
         serde_json::from_str(&self.text).unwrap_or_else(|_| json!(self.text))
     }
 
-    /// The error of a refusal with this status and code, in the one envelope of all planes.
+    /// The error of Keyward's own refusal with this status and code.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: &str) -> Value {
+        let error = self.refused_by_product(status, code);
+        let explained =
+            error["details"]["docUrl"].as_str().is_some_and(|url| url.starts_with(DOCS));
+        assert!(explained, "{}", self.text);
+        error
+    }
+
+    /// The error of the product behind the gateway, in the same envelope.
+    #[track_caller]
+    pub(crate) fn refused_by_product(&self, status: u16, code: &str) -> Value {
         let error = self.envelope();
         let got = (self.status, error["code"].as_str().unwrap());
         assert_eq!(got, (status, code), "{}", self.text);
@@ -166,7 +176,8 @@ pub(crate) fn check_envelope<'h>(
     assert!(!error["message"].as_str().unwrap().is_empty(), "{text}");
     assert!(error["requestId"].as_str().unwrap().starts_with("req_"), "{text}");
     assert_eq!(header("x-request-id"), error["requestId"].as_str(), "{text}");
-    assert!(error["details"]["docUrl"].as_str().unwrap().starts_with(DOCS), "{text}");
-    assert_eq!(header("www-authenticate").is_some(), status == 401, "{text}");
+    let challenged = header("www-authenticate").is_some();
+    assert!(challenged || status != 401, "{text}");
+    assert!(!challenged || status == 401 || status == 403, "{text}");
     error.clone()
 }

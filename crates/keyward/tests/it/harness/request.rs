@@ -191,7 +191,7 @@ pub(crate) async fn setup_link(node: &TestNode) -> String {
         "UPDATE users SET administrator = 0;
         DELETE FROM setup_links;
         INSERT INTO setup_links (setup_link_id, hash, created_at, expires_at)
-            VALUES ('stp_test', {hash}, {now}, {until})"
+            VALUES ('stp_0000000000000000000001', {hash}, {now}, {until})"
     );
     node.database.behind(&sql).await;
     token
