@@ -21,7 +21,8 @@ use anyhow::Context as _;
 use keyward_core::Clock;
 use keyward_core::key::Keyring;
 use keyward_gateway::{
-    AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, LentServer, RuntimeShape,
+    AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, LentServer,
+    RuntimeShape,
 };
 use keyward_store::Store;
 use prometheus_client::registry::Registry;

@@ -20,8 +20,10 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::builtins::builtins;
+use crate::bootstrap;
 use crate::config::settings::{
-    AssertionAlgorithm, ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape, UpstreamSettings,
+    AssertionAlgorithm, ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape,
+    UpstreamSettings,
 };
 use crate::config::{ConfigError, DeploymentSecrets, Settings, private_file};
 use crate::product::Product;
@@ -58,7 +60,7 @@ pub(super) fn data_plane(
             carriers: profile.keys.carriers.clone(),
             tenant_header: profile.tenant.header.clone(),
             builtins: builtins(store.clone(), &product.document),
-            docs_base: DEFAULT_DOCS_BASE.to_owned(),
+            docs_base: docs_base(settings),
         },
         upstreams,
         policy: PlanePolicy {
@@ -68,6 +70,15 @@ pub(super) fn data_plane(
         },
     };
     Ok((config, Value::Array(jwks)))
+}
+
+/// Where the error reference is reached by callers of the product's API. A port that the system
+/// chooses is not known yet; the path alone has to do then.
+fn docs_base(settings: &Settings) -> String {
+    if settings.control.public_url.is_none() && settings.control.listen.port() == 0 {
+        return DEFAULT_DOCS_BASE.to_owned();
+    }
+    format!("{}{DEFAULT_DOCS_BASE}", bootstrap::control_url(settings))
 }
 
 /// How one gateway listener is set up.

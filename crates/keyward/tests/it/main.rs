@@ -12,6 +12,7 @@ mod accept;
 mod coverage;
 mod harness;
 mod keys;
+mod operations;
 mod secrets;
 mod starting;
 mod tenancy;

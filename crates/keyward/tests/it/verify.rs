@@ -81,7 +81,11 @@ async fn every_code_has_its_question() {
                 "environment_mismatch",
                 json!("environment"),
             ),
-            (json!({ "key": secret, "ip": ip, "tenantId": other }), "tenant_mismatch", json!("tenant")),
+            (
+                json!({ "key": secret, "ip": ip, "tenantId": other }),
+                "tenant_mismatch",
+                json!("tenant"),
+            ),
             (call("GET", "/v1/nowhere"), "forbidden", json!("route")),
             (call("DELETE", "/v1/reports"), "method_not_allowed", json!("route")),
             (call("GET", "/v1/files"), "rbac_denied", json!("role")),

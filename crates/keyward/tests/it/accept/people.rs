@@ -49,21 +49,24 @@ async fn ap1_each_environment_and_service_has_its_own_key_and_the_audit_names_th
 #[tokio::test]
 async fn ap1_separate_environments_hold_separate_data() {
     node_on_every_engine(async |node| {
-        let mut counts = Vec::new();
-        for environment in ["live", "development"] {
+        let mut keys = Vec::new();
+        for environment in ["live", "staging", "development"] {
             let mut body = node.key_body(LAGOS_PAY, &["files:read", "files:write"]).await;
             body["environment"] = json!(environment);
             let key = node.bearer(&node.mint(LAGOS_PAY, body).await.secret);
-            if environment == "development" {
-                let file =
-                    json!({ "fileName": "a.csv", "contentType": "text/csv", "sizeBytes": 3 });
-                key.post("/v1/files/presign", file).await.is(201);
-            }
-            counts.push((key.clone(), key.all("/v1/files").await.len()));
+            let before = key.all("/v1/files").await;
+            keys.push((key, before));
         }
-        let [(live, before), (_, with_new)] = &counts[..] else { panic!("two environments") };
-        assert_eq!(live.all("/v1/files").await.len(), *before, "live saw nothing of it");
-        assert_eq!(*with_new, before + 1);
+        let (development, before) = keys.pop().unwrap();
+        let file = json!({ "fileName": "a.csv", "contentType": "text/csv", "sizeBytes": 3 });
+        let made = development.post("/v1/files/presign", file).await.is(201);
+        let path = format!("/v1/files/{}", made["id"].as_str().unwrap());
+        development.get(&path).await.is(200);
+        assert_eq!(development.all("/v1/files").await.len(), before.len() + 1);
+        for (other, before) in keys {
+            other.get(&path).await.refused_by_product(404, "not_found");
+            assert_eq!(other.all("/v1/files").await, before);
+        }
     })
     .await;
 }

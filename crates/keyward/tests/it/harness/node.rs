@@ -62,7 +62,7 @@ impl TestNode {
             gateways: setup.gateways.clone(),
             clock: clock.clone(),
         };
-        let dev = Dev::start(options).await.expect("a node that starts");
+        let dev = Box::pin(Dev::start(options)).await.expect("a node that starts");
         let site = Site::new(&dev.to_json());
         Self { site, dev, clock, database }
     }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::site::Site;
 
 /// Nothing takes this long; it only keeps a broken test from hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a command ended.
 #[derive(Debug)]

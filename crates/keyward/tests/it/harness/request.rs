@@ -27,12 +27,12 @@ impl Request {
     }
 }
 
-fn read(path: impl Into<String>) -> Option<Request> {
-    Some(Request { path: path.into(), body: None })
+fn read(path: impl Into<String>) -> Request {
+    Request { path: path.into(), body: None }
 }
 
-fn with_body(path: impl Into<String>, body: Value) -> Option<Request> {
-    Some(Request { path: path.into(), body: Some(body) })
+fn with_body(path: impl Into<String>, body: Value) -> Request {
+    Request { path: path.into(), body: Some(body) }
 }
 
 /// A request that the operation answers with success, on records made for it alone. `None` for an
@@ -53,7 +53,7 @@ pub(crate) async fn request(node: &TestNode, operation: &Operation) -> Option<Re
 
 async fn of_tenants(node: &TestNode, id: &str) -> Option<Request> {
     let new = || json!({ "slug": node.fresh("tenant"), "name": "A tenant" });
-    match id {
+    let found = match id {
         "createTenant" => with_body("/v1/tenants", new()),
         "listTenants" => read("/v1/tenants"),
         "getTenant" => read(node.path(LAGOS_PAY, "")),
@@ -62,19 +62,20 @@ async fn of_tenants(node: &TestNode, id: &str) -> Option<Request> {
             let path = |rest| format!("/v1/tenants/{}/{rest}", tenant["id"].as_str().unwrap());
             let reason = json!({ "reason": "unpaid" });
             if id == "suspendTenant" {
-                return with_body(path("suspend"), reason);
+                return Some(with_body(path("suspend"), reason));
             }
             node.operator().post(&path("suspend"), reason).await.is(200);
             read(path("resume"))
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(found)
 }
 
 async fn of_people(node: &TestNode, id: &str) -> Option<Request> {
     let person = || json!({ "email": format!("{}@example.com", node.fresh("p")), "name": "Ada" });
     let members = node.path(LAGOS_PAY, "/members");
-    match id {
+    let found = match id {
         "createUser" => with_body("/v1/users", person()),
         "listUsers" => read("/v1/users"),
         "getUser" => {
@@ -100,8 +101,9 @@ async fn of_people(node: &TestNode, id: &str) -> Option<Request> {
             with_body(node.path(LAGOS_PAY, "/service-accounts"), body)
         }
         "listServiceAccounts" => read(node.path(LAGOS_PAY, "/service-accounts")),
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(found)
 }
 
 async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
@@ -109,9 +111,9 @@ async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
     match id {
         "createKey" => {
             let body = node.key_body(LAGOS_PAY, &["reports:read"]).await;
-            return with_body(node.path(LAGOS_PAY, "/keys"), body);
+            return Some(with_body(node.path(LAGOS_PAY, "/keys"), body));
         }
-        "listKeys" => return read(node.path(LAGOS_PAY, "/keys")),
+        "listKeys" => return Some(read(node.path(LAGOS_PAY, "/keys"))),
         "getKey" | "updateKey" | "deleteKey" | "narrowKeyScopes" | "rotateKey"
         | "endKeyOverlap" | "revokeKey" | "reissueKey" | "explainKey" | "identifyKey"
         | "verifyKey" => {}
@@ -119,7 +121,7 @@ async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
     }
     let key = node.minted(&["reports:read", "audit:read"]).await;
     let path = |rest| node.key_path(&key.id, rest);
-    match id {
+    let found = match id {
         "updateKey" => with_body(path(""), json!({ "name": "renamed" })),
         "narrowKeyScopes" => with_body(path("/narrow-scopes"), json!({ "remove": ["audit:read"] })),
         "rotateKey" => with_body(path("/rotate"), json!({})),
@@ -133,14 +135,15 @@ async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
         "identifyKey" => with_body("/v1/keys/identify", json!({ "secret": key.secret })),
         "verifyKey" => with_body("/v1/verify", json!({ "key": key.secret })),
         _ => read(path("")),
-    }
+    };
+    Some(found)
 }
 
 async fn of_the_rest(node: &TestNode, id: &str) -> Option<Request> {
     let events = node.path(LAGOS_PAY, "/audit-events");
     // no more than the maker of a token may carry
     let token = || json!({ "name": node.fresh("token"), "scopes": ["admin-tokens:write"] });
-    match id {
+    let found = match id {
         "listScopes" => read("/v1/catalog/scopes"),
         "listRoutes" => read("/v1/catalog/routes"),
         "listRoles" => read("/v1/catalog/roles"),
@@ -171,8 +174,9 @@ async fn of_the_rest(node: &TestNode, id: &str) -> Option<Request> {
             });
             with_body("/v1/setup", body)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(found)
 }
 
 /// Plants a link to set up the first administrator, in a deployment that has none any more.
