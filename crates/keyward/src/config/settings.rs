@@ -226,9 +226,6 @@ pub(crate) struct UpstreamSettings {
     /// How long the first byte of an answer may take.
     #[serde(default = "default_first_byte_timeout")]
     pub(crate) first_byte_timeout: Millis,
-    /// Connections open at once, per thread.
-    #[serde(default = "default_upstream_connections")]
-    pub(crate) max_connections: usize,
 }
 
 impl UpstreamSettings {
@@ -242,7 +239,6 @@ impl UpstreamSettings {
             assertion_secret_file: None,
             connect_timeout: default_connect_timeout(),
             first_byte_timeout: default_first_byte_timeout(),
-            max_connections: default_upstream_connections(),
         }
     }
 }
@@ -252,9 +248,6 @@ const fn default_connect_timeout() -> Millis {
 }
 const fn default_first_byte_timeout() -> Millis {
     Millis(30_000)
-}
-const fn default_upstream_connections() -> usize {
-    256
 }
 
 /// How assertions are signed.
