@@ -57,7 +57,6 @@ impl Store {
         let _ = self.hook.set(hook);
     }
 
-
     /// The clock of the store.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock

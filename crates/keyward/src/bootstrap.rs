@@ -96,7 +96,8 @@ pub(crate) async fn create(
     bounds::name("name", &person.name)?;
     let characters = person.password.chars().count();
     if !(MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&characters) {
-        let text = format!("password needs {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters");
+        let text =
+            format!("password needs {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters");
         return Err(Error::validation("password", text));
     }
     // slow on purpose, so before the store is held

@@ -44,9 +44,8 @@ fn document(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let size = std::fs::metadata(path)
-        .with_context(|| format!("cannot read {}", path.display()))?
-        .len();
+    let size =
+        std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
     anyhow::ensure!(
         size <= MAX_PROFILE_FILE_BYTES,
         "{} is larger than {MAX_PROFILE_FILE_BYTES} bytes",

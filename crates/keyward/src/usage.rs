@@ -1,6 +1,6 @@
 //! When keys were last used: gathered in memory by the data plane, written here.
 
-use keyward_gateway::{DataPlane, UsageRow};
+use keyward_gateway::{DataPlane, MAX_USED_KEYS, UsageRow};
 use keyward_store::{LastUse, Store};
 
 /// Keys whose use is written in one transaction.
@@ -9,13 +9,11 @@ const USAGE_BATCH: usize = 1_000;
 /// Writes what keys did since the last time. What cannot be written is lost and said so: it is
 /// housekeeping, and must not pile up while the store is away.
 pub(crate) async fn note(store: &Store, plane: &DataPlane) {
-    loop {
-        let rows = plane.drain_usage(USAGE_BATCH);
-        let uses: Vec<LastUse> = rows.into_iter().filter_map(last_use).collect();
-        if uses.is_empty() {
-            return;
-        }
-        if let Err(error) = store.record_last_use(&uses).await {
+    // taken out once: keys in use are back before they are written, and this would never end
+    let rows = plane.drain_usage(MAX_USED_KEYS);
+    let uses: Vec<LastUse> = rows.into_iter().filter_map(last_use).collect();
+    for batch in uses.chunks(USAGE_BATCH) {
+        if let Err(error) = store.record_last_use(batch).await {
             tracing::warn!(%error, keys = uses.len(), "the last use of keys was not noted");
             return;
         }

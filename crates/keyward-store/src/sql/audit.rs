@@ -96,6 +96,7 @@ impl AuditFilter {
 }
 
 /// The newest event of a chain, taken: no other writer moves it before this one has ended.
+#[derive(Clone, Copy)]
 pub(crate) struct Head {
     sequence: i64,
     hash: [u8; 32],

@@ -79,9 +79,8 @@ impl Authority {
     async fn check(&self) {
         if self.plane.may_decide().is_ok() {
             match timeout(WATCH_TIMEOUT, self.is_true()).await {
-                Ok(Ok(true)) => return,
                 // a busy store is there, and nobody else has it
-                Ok(Err(StoreError::Busy(_))) => return,
+                Ok(Ok(true) | Err(StoreError::Busy(_))) => return,
                 Ok(Ok(false)) => self.suspend("the store went back in time"),
                 Ok(Err(error)) => self.suspend(&error.to_string()),
                 Err(_) => self.suspend("the store does not answer"),
@@ -145,14 +144,18 @@ impl Authority {
             let page = tx.tenant_authorities(after, LOAD_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
-            page.into_iter().for_each(|tenant| keys.replace_tenant(tenant));
+            for tenant in page {
+                keys.replace_tenant(tenant);
+            }
         }
         let mut after = None;
         loop {
             let page = tx.member_authorities(after, LOAD_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some((last.tenant, last.user));
-            page.iter().for_each(|member| keys.replace_member(member));
+            for member in &page {
+                keys.replace_member(member);
+            }
         }
         Ok(())
     }

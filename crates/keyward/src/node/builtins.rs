@@ -58,7 +58,7 @@ async fn audit_events(store: Store, call: BuiltinCall) -> Result<Response<Bytes>
     let tx = store.read(call.caller.tenant).await?;
     let page = control::audit_page(tx, &query).await?;
     let body = serde_json::to_vec(&page)
-        .map_err(|e| keyward_core::Error::internal(format!("a page was not written: {e}")))?;
+        .map_err(|e| Error::internal(format!("a page was not written: {e}")))?;
     Ok(json(Bytes::from(body)))
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use keyward_core::Clock;
 use keyward_core::Environment;
 use keyward_core::assertion::VerifyKey;
 use keyward_core::id::TenantId;
 use keyward_core::key::KeySecret;
-use keyward_core::Clock;
 use keyward_sandbox::{Sandbox, SandboxConfig};
 use serde_json::{Map, Value, json};
 
@@ -72,7 +72,7 @@ impl Dev {
     /// Starts everything; it is ready when this returns.
     pub async fn start(options: DevOptions) -> anyhow::Result<Self> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::with_settings(options.settings(), any, options.clock).await
+        Box::pin(Self::with_settings(options.settings(), any, options.clock)).await
     }
 
     /// The same from settings.
@@ -99,7 +99,7 @@ impl Dev {
             .with_context(|| format!("the sandbox of {}", settings.profile.display()))?;
         let listening = Listening::start(listener, sandbox.router())?;
         let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
-        let (tenants, admin_token) = seed(&node, &sandbox).await?;
+        let (tenants, admin_token) = Box::pin(seed(&node, &sandbox)).await?;
         Ok(Self { node, sandbox: listening, admin_token, tenants })
     }
 
@@ -181,7 +181,11 @@ impl Dev {
 /// The directory of a profile: a path, or the name of one beside the binary's working directory.
 pub(crate) fn profile_directory(name: &str) -> PathBuf {
     let path = Path::new(name);
-    if path.join("profile.toml").exists() { path.to_owned() } else { Path::new("profiles").join(name) }
+    if path.join("profile.toml").exists() {
+        path.to_owned()
+    } else {
+        Path::new("profiles").join(name)
+    }
 }
 
 fn sandbox_upstream(base_url: &str, product: &Product) -> UpstreamSettings {

@@ -73,9 +73,8 @@ async fn ready(State(state): State<Arc<InternalState>>) -> Response {
     if state.plane.may_decide().is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not deciding\n").into_response();
     }
-    let answers = async {
-        state.store.read_system("tell whether the store answers").await?.epoch().await
-    };
+    let answers =
+        async { state.store.read_system("tell whether the store answers").await?.epoch().await };
     match answers.await {
         Ok(_) => (StatusCode::OK, "ok\n").into_response(),
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::usage;
 /// The longest time for which a key's last use is only in memory.
 const USAGE_PERIOD: Duration = Duration::from_secs(5);
 /// How often old idempotency records are forgotten.
-const PURGE_PERIOD: Duration = Duration::from_secs(600);
+const PURGE_PERIOD: Duration = Duration::from_mins(10);
 
 /// The jobs of a node.
 pub(crate) struct Jobs {

@@ -63,11 +63,7 @@ impl Listening {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {

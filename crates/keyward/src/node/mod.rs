@@ -124,11 +124,7 @@ impl Node {
 }
 
 impl Shared {
-    fn listen(
-        self,
-        jwks: serde_json::Value,
-        authority: Arc<Authority>,
-    ) -> anyhow::Result<Node> {
+    fn listen(self, jwks: serde_json::Value, authority: Arc<Authority>) -> anyhow::Result<Node> {
         let mut gateways = Vec::new();
         for listener in &self.settings.gateway.listener {
             let options = planes::gateway_options(&self.settings.gateway, listener);

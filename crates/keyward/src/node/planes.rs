@@ -86,7 +86,7 @@ pub(super) fn gateway_options(
     settings: &GatewaySettings,
     listener: &ListenerSettings,
 ) -> GatewayOptions {
-    let environments = EnvironmentSet::from_iter(listener.environments.iter().copied());
+    let environments: EnvironmentSet = listener.environments.iter().copied().collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if settings.threads == 0 { cores } else { settings.threads };
     GatewayOptions {
@@ -136,7 +136,7 @@ fn upstream_config(
     let url: http::Uri =
         upstream.url.parse().with_context(|| format!("{:?} is not a URL", upstream.url))?;
     let audience = upstream.audience.clone().or_else(|| url.host().map(str::to_owned));
-    let environments = EnvironmentSet::from_iter(upstream.environments.iter().copied());
+    let environments: EnvironmentSet = upstream.environments.iter().copied().collect();
     let audience = audience.with_context(|| format!("{:?} names no host", upstream.url))?;
     Ok(UpstreamConfig {
         connect_timeout: upstream.connect_timeout.duration(),

@@ -108,24 +108,18 @@ impl Seeder {
             Some(email) => tx.find_user_by_email(email).await?,
             None => None,
         };
-        let user = match known {
-            Some(user) => user.id,
-            None => {
-                let kind = match demo.kind {
-                    MemberKind::Person => UserKind::Person,
-                    MemberKind::Service => UserKind::Service,
-                };
-                let user = User {
-                    id: UserId::generate(&*self.clock),
-                    kind,
-                    email: demo.email.clone(),
-                    name: demo.name.clone(),
-                    administrator: false,
-                    created_at: tx.at(),
-                };
-                tx.insert_user(&user, None).await?;
-                user.id
-            }
+        let user = if let Some(user) = known {
+            user.id
+        } else {
+            let kind = match demo.kind {
+                MemberKind::Person => UserKind::Person,
+                MemberKind::Service => UserKind::Service,
+            };
+            let id = UserId::generate(&*self.clock);
+            let (email, name, created_at) = (demo.email.clone(), demo.name.clone(), tx.at());
+            let user = User { id, kind, email, name, administrator: false, created_at };
+            tx.insert_user(&user, None).await?;
+            id
         };
         let at = tx.at();
         tx.insert_member(tenant, user, &demo.role, at).await?;

@@ -6,7 +6,9 @@ use keyward_api::catalog::required_scopes;
 use keyward_api::keys::{ExplainKey, Explanation};
 use keyward_api::verify::TraceStep;
 use keyward_core::catalog::RouteMatch;
-use keyward_core::decision::{Credential, KeyFacts, RequestFacts, Step, TenantHeader, decide, trace};
+use keyward_core::decision::{
+    Credential, KeyFacts, RequestFacts, Step, TenantHeader, decide, trace,
+};
 use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::id::KeyId;

@@ -20,8 +20,8 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<UpdateKey>) -> Result<Answ
     let mut after = before.clone();
     apply(&mut after, body, now)?;
     tx.update_key(&after).await?;
-    let narrowed = after.expires_at != before.expires_at
-        || !before.ip_allowlist.within(&after.ip_allowlist);
+    let narrowed =
+        after.expires_at != before.expires_at || !before.ip_allowlist.within(&after.ip_allowlist);
     let (before, key) = (Key::new(&before, now), Key::new(&after, now));
     let audit = ctx.audit(&after.id, json!({ "before": before, "after": key }));
     let committed = tx.finish(Change::new((), audit).invalidating([touched(&after)])).await?;

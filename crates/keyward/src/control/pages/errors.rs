@@ -37,11 +37,15 @@ pub(super) fn index(product: &str) -> Page {
 }
 
 fn section(info: &ErrorInfo) -> String {
-    let retry = if info.retryable { "The same request may succeed later." } else {
+    let retry = if info.retryable {
+        "The same request may succeed later."
+    } else {
         "The same request will fail again until something is changed."
     };
-    let causes: String =
-        info.causes.iter().map(|cause| format!("<li>{}</li>", escaped(cause))).collect();
+    let causes = info
+        .causes
+        .iter()
+        .fold(String::new(), |list, cause| list + "<li>" + &escaped(cause) + "</li>");
     format!(
         "<p class=\"rule\">HTTP {}. {retry}</p><p>{}</p><h2>Common causes</h2><ul>{causes}</ul>\
          <h2>How to fix it</h2><p>{}</p><p><a href=\"/docs/errors\">All error codes</a></p>",

@@ -42,15 +42,18 @@ pub(super) fn mount(mounts: Mounts) -> Mounts {
         .page("/setup.js", get(move || async move { script.response(StatusCode::OK) }))
         .page("/setup.css", get(move || async move { style.response(StatusCode::OK) }))
         .page("/docs/errors", get(move || async move { index.response(StatusCode::OK) }))
-        .page("/docs/errors/{code}", get(move |code| error_page(errors.clone(), code)))
+        .page(
+            "/docs/errors/{code}",
+            get(move |Path(code): Path<String>| {
+                let answer = error_page(&errors, &code);
+                async move { answer }
+            }),
+        )
 }
 
 /// The page of an error code.
-async fn error_page(
-    pages: Arc<BTreeMap<&'static str, Page>>,
-    Path(code): Path<String>,
-) -> Response {
-    match pages.get(code.as_str()) {
+fn error_page(pages: &BTreeMap<&'static str, Page>, code: &str) -> Response {
+    match pages.get(code) {
         Some(page) => page.clone().response(StatusCode::OK),
         None => Page::new(page::TEXT, "There is no such error code. See /docs/errors.\n")
             .response(StatusCode::NOT_FOUND),
