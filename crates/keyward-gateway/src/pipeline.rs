@@ -4,6 +4,7 @@
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use keyward_core::catalog::RouteMatch;
@@ -268,11 +269,14 @@ impl<'p> Exchange<'p> {
             now: self.record.at,
             now_ns: self.record.started_ns,
         };
+        let has_body = !body.is_end_stream();
         forward(permit, upstream, &passage, parts, body).await.map_err(|error| {
             // what is left of a refused body is never read
-            let unread =
-                matches!(error.code(), ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest);
-            if unread { Refusal::closing(error) } else { error.into() }
+            let gives_up = matches!(
+                error.code(),
+                ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest | ErrorCode::UpstreamTimeout
+            );
+            if has_body && gives_up { Refusal::closing(error) } else { error.into() }
         })
     }
 

@@ -1,8 +1,8 @@
 //! Bodies on their way through: counted, watched, never kept.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -113,6 +113,7 @@ pub(crate) struct Watch(Arc<Watched>);
 #[derive(Default)]
 struct Watched {
     progress: AtomicU8,
+    finished_at: OnceLock<Instant>,
     body: AtomicWaker,
 }
 
@@ -126,6 +127,17 @@ impl Watch {
             5 => Progress::Abandoned,
             _ => Progress::Flowing,
         }
+    }
+
+    /// When the last byte was handed on.
+    pub(crate) fn finished_at(&self) -> Option<Instant> {
+        self.0.finished_at.get().copied()
+    }
+
+    fn finish(&self) {
+        // the last frame and the end behind it both say so
+        let _ = self.0.finished_at.set(Instant::now());
+        self.set(Progress::Finished);
     }
 
     fn set(&self, progress: Progress) {
@@ -202,7 +214,7 @@ impl RequestBody {
             None => None,
         };
         let Some(frame) = frame else {
-            self.watch.set(Progress::Finished);
+            self.watch.finish();
             return Poll::Ready(None);
         };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -211,7 +223,7 @@ impl RequestBody {
         };
         self.left = left;
         if self.incoming.is_end_stream() {
-            self.watch.set(Progress::Finished);
+            self.watch.finish();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -248,6 +248,9 @@ fn upstream_error(error: SendError) -> Error {
         SendError::FirstByteTimeout => {
             Error::new(ErrorCode::UpstreamTimeout, late).because("no first byte in time")
         }
+        SendError::UploadStalled => {
+            Error::new(ErrorCode::UpstreamTimeout, late).because("it took no more of the body")
+        }
         SendError::Broken(cause) => {
             Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER).because(cause.to_string())
         }

@@ -4,6 +4,7 @@ pub(crate) mod body;
 mod forward;
 mod headers;
 mod pool;
+mod stream;
 mod upstream;
 
 pub(crate) use forward::{Passage, forward, too_large};

@@ -1,5 +1,6 @@
 //! Where permitted requests go, and how the exchange with an upstream can fail.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,13 +10,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::{Environment, EnvironmentSet};
 
 use crate::proxy::body::{ForwardBody, Progress, Watch};
 use crate::proxy::pool::{self, Lease, Sender};
+use crate::proxy::stream::Stream;
 
 /// The most headers an upstream may answer with.
 const MAX_RESPONSE_HEADERS: usize = 200;
@@ -85,9 +87,11 @@ pub enum InvalidUpstream {
 /// How an exchange with an upstream failed.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    Connect(std::io::Error),
+    Connect(io::Error),
     ConnectTimeout,
     FirstByteTimeout,
+    /// The upstream takes no more of the request's body.
+    UploadStalled,
     /// The caller's own body failed.
     Body(Progress),
     /// The upstream broke off, or its answer is not HTTP/1.1.
@@ -187,7 +191,7 @@ impl Upstream {
         stream.set_nodelay(true).map_err(SendError::Connect)?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Stream::new(stream, self.config.body_idle_timeout)))
             .await
             .map_err(SendError::Broken)?;
         // it ends with its connection; what went wrong is told to whoever waits for the answer
@@ -202,8 +206,10 @@ impl Upstream {
         watch: Option<&Watch>,
     ) -> Result<Response<Incoming>, Failure> {
         let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let first_byte = self.config.first_byte_timeout;
+        let mut until = Instant::now() + first_byte;
         loop {
-            match timeout(self.config.first_byte_timeout, answer.as_mut()).await {
+            match timeout_at(until, answer.as_mut()).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(mut failure)) => {
                     let unsent = failure.take_message().map(Box::new);
@@ -211,19 +217,33 @@ impl Upstream {
                         Some(
                             fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken),
                         ) => SendError::Body(fault),
+                        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
                         _ => SendError::Broken(failure.into_error()),
                     };
                     return Err(Failure { unsent, error });
                 }
-                // an upload that still moves is bounded by its own deadline
-                Err(_) if watch.is_some_and(|it| it.progress() == Progress::Flowing) => {}
                 Err(_) => {
-                    let error = SendError::FirstByteTimeout;
-                    return Err(Failure { unsent: None, error });
+                    let now = Instant::now();
+                    until = match watch {
+                        // whoever holds an upload up is found out by the timer of its side
+                        Some(upload) if upload.progress() == Progress::Flowing => now + first_byte,
+                        Some(upload) => upload.finished_at().map_or(now, |at| at + first_byte),
+                        None => now,
+                    };
+                    if until <= now {
+                        let error = SendError::FirstByteTimeout;
+                        return Err(Failure { unsent: None, error });
+                    }
                 }
             }
         }
     }
+}
+
+/// Tells an upstream that took nothing in time from one that broke off.
+fn took_nothing(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
+    cause.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut)
 }
 
 struct Failure {

@@ -251,6 +251,53 @@ async fn a_body_that_stands_still_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_stops_reading_is_given_up() {
+    let mut raw = in_front_of_raw(|config| {
+        config.body_idle_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut client = raw.client().await;
+    client.write(raw.head("POST", "content-length: 100000000\r\n").as_bytes()).await;
+    let mut upstream = raw.accepted().await;
+    upstream.head().await;
+    // until all buffers on the way are full
+    let chunk = vec![0_u8; 1 << 20];
+    for _ in 0..90 {
+        let write = tokio::io::AsyncWriteExt::write(&mut client.stream, &chunk);
+        match tokio::time::timeout(Duration::from_millis(50), write).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (504, "upstream_timeout"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    while upstream.more().await {}
+}
+
+#[tokio::test]
+async fn an_upload_that_moves_is_waited_for_and_then_the_first_byte() {
+    let mut raw = in_front_of_raw(|config| {
+        config.first_byte_timeout = Duration::from_millis(40);
+    })
+    .await;
+    let mut client = raw.client().await;
+    client.write(raw.head("POST", "content-length: 6\r\n").as_bytes()).await;
+    let mut upstream = raw.accepted().await;
+    upstream.head().await;
+    for byte in [b"a", b"b", b"c", b"d", b"e"] {
+        client.write(byte).await;
+        assert_eq!(upstream.bytes(1).await, byte);
+        let pause = tokio::time::timeout(Duration::from_millis(30), upstream.more()).await;
+        assert!(pause.is_err(), "the upload is waited for");
+    }
+    client.write(b"f").await;
+    assert_eq!(upstream.bytes(1).await, b"f");
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (504, "upstream_timeout"));
+}
+
+#[tokio::test]
 async fn a_dead_pooled_connection_is_replaced_without_harm() {
     let mut raw = in_front_of_raw(|_| {}).await;
     let mut client = raw.client().await;
