@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use keyward_testkit::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::harness::{LAGOS_PAY, PROFILE, Process, migrate_url_file, minted};
+use crate::harness::{LAGOS_PAY, PROFILE, Process, Site, migrate_url_file, minted};
 
 /// Secrets that are planted.
 const PLANTED: usize = 1_000;
@@ -128,7 +128,12 @@ async fn plant(process: &Process) -> (Vec<String>, Vec<String>) {
     for number in 0..PLANTED {
         let mut body = body.clone();
         body["name"] = json!(format!("planted-{number}"));
-        let key = minted(&site.operator().post(&path, body).await);
+        // every second answer is kept for a repetition
+        let maker = match number % 2 {
+            0 => site.operator().with("idempotency-key", &format!("planted-{number}")),
+            _ => site.operator(),
+        };
+        let key = minted(&maker.post(&path, body).await);
         let caller = site.bearer(&key.secret);
         let (front, last) = key.secret.split_at(key.secret.len() - 1);
         let torn = format!("{front}{}", if last == "a" { "b" } else { "a" });
@@ -163,10 +168,32 @@ async fn plant(process: &Process) -> (Vec<String>, Vec<String>) {
         answers.push(format!("{:?} {}", answer.headers, answer.text));
         tokens.push(key.secret);
     }
+    plant_others(&process.site, &mut tokens).await;
+    (tokens, answers)
+}
+
+/// Secrets that are not made by creating a key, and a payload that is nobody's business.
+async fn plant_others(site: &Site, tokens: &mut Vec<String>) {
     let token = json!({ "name": "planted", "scopes": ["keys:read"] });
     let token = site.operator().post("/v1/admin-tokens", token).await.is(201);
     tokens.push(token["secret"].as_str().unwrap().to_owned());
-    (tokens, answers)
+    tokens.push(site.operator().secret().to_owned());
+    for change in ["/rotate", "/reissue"] {
+        let key = site.minted(&["reports:read"]).await;
+        let path = site.key_path(&key.id, change);
+        tokens.push(minted(&site.operator().post(&path, json!({})).await).secret);
+    }
+    let payload = "RawPayload7Qz".repeat(5);
+    let item = json!({
+        "sourceId": "src_lp_identity",
+        "title": "Privileged access review",
+        "collectedAt": "2026-01-01T00:00:00Z",
+        "controlMappings": ["ctl_lp_iam02"],
+        "riskLevel": "low",
+        "rawPayload": { "planted": payload },
+    });
+    site.demo_key(LAGOS_PAY).post("/v1/evidence/items", item).await.is(201);
+    tokens.push(payload);
 }
 
 #[tokio::test]
