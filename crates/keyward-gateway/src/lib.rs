@@ -1,9 +1,10 @@
 //! The data plane of Keyward: the gateway in front of a product's API, and verify.
 //!
 //! A [`DataPlane`] holds what decisions are made with; [`GatewayServer`] and [`InternalServer`]
-//! listen for it. Every request passes the stages of `pipeline` in order, and is granted by
-//! [`keyward_core::decision::decide`] or refused. Nothing here waits for the store: the binary
-//! feeds [`KeySet`] and [`AdminTokens`] from the change log, and takes usage out.
+//! listen for it, and a [`LentServer`] guards the control plane in the same way. Every request
+//! passes the stages of `pipeline` in order, and is granted by [`keyward_core::decision::decide`]
+//! or refused. Nothing here waits for the store: the binary feeds [`KeySet`] and [`AdminTokens`]
+//! from the change log, and takes usage out.
 #![deny(missing_docs)]
 
 mod admin_tokens;
@@ -36,7 +37,7 @@ pub use proxy::body::{BodyError, BoxedBody};
 pub use proxy::{AssertionKey, InvalidUpstream, UpstreamConfig};
 pub use server::{
     ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer, LentServer,
-    ListenerEnvironments, RuntimeShape,
+    ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT,
 };
 pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, UsageRow};
 pub use verify::{MAX_VERIFY_BODY_BYTES, VERIFY_PATH, VERIFY_SCOPE};

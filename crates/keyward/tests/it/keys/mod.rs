@@ -4,3 +4,4 @@ mod asking;
 mod changing;
 mod making;
 mod owners;
+mod racing;
