@@ -1,12 +1,17 @@
 //! Public operations of the product that Keyward answers itself.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use keyward_core::environment::Environment;
 use keyward_core::error::{Error, ErrorCode, Result};
@@ -78,9 +83,32 @@ impl Builtins {
     }
 }
 
-/// The whole body of a small request.
-pub(crate) async fn read_whole(body: Incoming, max_bytes: usize) -> Result<Bytes> {
-    match Limited::new(body, max_bytes).collect().await {
+/// The whole body of a small request, which must have arrived `within` that time.
+pub(crate) async fn read_whole(
+    body: Incoming,
+    max_bytes: usize,
+    within: Duration,
+) -> Result<Bytes> {
+    let mut reading = pin!(Limited::new(body, max_bytes).collect());
+    // a body that came with its head is there at the second look; only a later one needs a timer
+    let mut looked = false;
+    let at_once = poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    let read = match at_once.await {
+        Some(read) => read,
+        None => timeout(within, reading).await.map_err(|_| {
+            let text = format!("The body did not arrive whole within {} ms", within.as_millis());
+            Error::new(ErrorCode::InvalidRequest, text)
+        })?,
+    };
+    match read {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(max_bytes as u64)),
         Err(error) => {

@@ -291,7 +291,9 @@ impl<'p> Exchange<'p> {
         let Some(key) = &self.record.key else {
             return Err(Error::internal("a permit without a key").into());
         };
-        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES).await.map_err(Refusal::closing)?;
+        let within = self.arrival.listener.whole_body_timeout;
+        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES, within).await;
+        let body = body.map_err(Refusal::closing)?;
         let call = BuiltinCall {
             name: name.to_owned(),
             caller: BuiltinCaller {

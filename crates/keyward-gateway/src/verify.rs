@@ -71,9 +71,11 @@ async fn answer(
     }
     let caller = admit_caller(plane, arrival.peer, &parts.headers, now)?;
     check_media_type(&parts.headers)?;
-    let body = read_whole(body, MAX_VERIFY_BODY_BYTES).await.map_err(Refusal::closing)?;
+    let within = arrival.listener.whole_body_timeout;
+    let body = read_whole(body, MAX_VERIFY_BODY_BYTES, within).await.map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
-    // the body may have taken its time, and a key may have expired meanwhile
+    // the body took its time: a key may have expired meanwhile, or this node fallen behind
+    plane.may_decide()?;
     let now = plane.clock.now();
     let answer = decide_question(plane, caller.as_ref(), &asked, now)?;
     let bytes = serde_json::to_vec(&answer).map_err(|e| Error::internal(e.to_string()))?;

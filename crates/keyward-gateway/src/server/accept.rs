@@ -48,6 +48,7 @@ impl GatewayServer {
             environments: options.environments,
             public_scheme: if options.behind_tls { "https" } else { "http" },
             max_body_bytes: options.limits.max_body_bytes,
+            whole_body_timeout: options.limits.whole_body_timeout,
             stage: stage.subscribe(),
         };
         let setup = Setup { plane, listener, limits: options.limits, task: Task::Gateway, stage };
@@ -132,6 +133,7 @@ impl Setup {
             environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
             public_scheme: "http",
             max_body_bytes: limits.max_body_bytes,
+            whole_body_timeout: limits.whole_body_timeout,
             stage: stage.subscribe(),
         };
         Self { plane, listener, limits, task, stage }

@@ -7,6 +7,7 @@ mod options;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -17,7 +18,9 @@ use crate::answer::Refusal;
 pub use accept::{GatewayServer, InternalServer, LentServer};
 pub use connection::Fallback;
 pub(crate) use guard::BadHead;
-pub use options::{ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape};
+pub use options::{
+    ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT,
+};
 
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +38,7 @@ pub(crate) struct Listener {
     pub(crate) environments: ListenerEnvironments,
     pub(crate) public_scheme: &'static str,
     pub(crate) max_body_bytes: u64,
+    pub(crate) whole_body_timeout: Duration,
     pub(crate) stage: watch::Receiver<Stage>,
 }
 

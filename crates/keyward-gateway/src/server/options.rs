@@ -56,6 +56,9 @@ impl ListenerEnvironments {
     }
 }
 
+/// For how long a small body may take to arrive whole, unless the limits say otherwise.
+pub const WHOLE_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The bounds of the connections of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -74,6 +77,9 @@ pub struct ConnectionLimits {
     pub max_body_bytes: u64,
     /// For how long the body of a request may stand still.
     pub body_timeout: Duration,
+    /// For how long a body that is read before it is answered, as of verify and of built-in
+    /// operations, may take to arrive whole.
+    pub whole_body_timeout: Duration,
     /// For how long a caller may refuse to take the bytes of an answer.
     pub write_timeout: Duration,
 }
@@ -88,6 +94,7 @@ impl Default for ConnectionLimits {
             idle_timeout: Duration::from_secs(75),
             max_body_bytes: 100 * 1024 * 1024,
             body_timeout: Duration::from_mins(1),
+            whole_body_timeout: WHOLE_BODY_TIMEOUT,
             write_timeout: Duration::from_secs(30),
         }
     }

@@ -388,6 +388,28 @@ async fn a_body_that_never_comes_holds_nothing() {
 }
 
 #[tokio::test]
+async fn a_built_in_operation_does_not_wait_for_a_body_that_drips_in() {
+    let raw = in_front_of_raw_with(
+        |_| {},
+        |options| options.limits.whole_body_timeout = Duration::from_millis(100),
+    )
+    .await;
+    let head = raw.head("GET", "content-length: 10000\r\n");
+    let mut client = raw.client().await;
+    client.write(head.replace("/v1/reports", "/v1/openapi.json").as_bytes()).await;
+    for _ in 0..1_000 {
+        client.write(b" ").await;
+        let pause = tokio::time::timeout(Duration::from_millis(20), client.more()).await;
+        if pause.is_ok() {
+            break;
+        }
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (400, "invalid_request"));
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
+#[tokio::test]
 async fn upstreams_that_cannot_be_used_are_named() {
     let world = World::new();
     let address = "127.0.0.1:1".parse().unwrap();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -9,18 +10,24 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 use keyward_gateway::{
-    BoxedBody, ConnectionLimits, Fallback, InternalServer, Networks, PlanePolicy, RuntimeShape,
+    BoxedBody, ConnectionLimits, DataPlane, Fallback, InternalServer, Networks, PlanePolicy,
+    RuntimeShape,
 };
 
 use crate::support::*;
 
 struct Verify {
     world: World,
+    plane: Arc<DataPlane>,
     server: InternalServer,
     caller: String,
 }
 
 fn verify_with(policy: PlanePolicy) -> Verify {
+    verify_within(policy, ConnectionLimits::default())
+}
+
+fn verify_within(policy: PlanePolicy, limits: ConnectionLimits) -> Verify {
     let world = World::new();
     let plane = world.plane_with(Vec::new(), policy, None);
     plane.set_epoch(42);
@@ -32,10 +39,10 @@ fn verify_with(policy: PlanePolicy) -> Verify {
         })
     });
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let limits = ConnectionLimits::default();
-    let server = InternalServer::bind(&[any], plane, fallback, limits, RuntimeShape::Shared);
+    let decides = Arc::clone(&plane);
+    let server = InternalServer::bind(&[any], decides, fallback, limits, RuntimeShape::Shared);
     let caller = world.admin_token(&["verify"], None);
-    Verify { server: server.unwrap(), caller, world }
+    Verify { plane, server: server.unwrap(), caller, world }
 }
 
 impl Verify {
@@ -207,4 +214,56 @@ async fn everything_else_is_the_binarys() {
     assert_eq!(answer.body, "elsewhere: /livez");
     let bad = raw(verify.server.local_addr(), b"GET /livez HTTP/1.1\r\n\r\n").await;
     assert_eq!(bad.refusal().1, "invalid_request");
+}
+
+impl Verify {
+    /// A request whose head was taken and whose body is waited for.
+    async fn begin(&self, length: usize) -> Client {
+        let head = format!(
+            "POST /v1/verify HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\n\
+             content-length: {length}\r\n\r\n",
+            self.caller
+        );
+        let mut client = Client::connect(self.server.local_addr()).await;
+        client.write(head.as_bytes()).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 100"));
+        client
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_fell_behind_while_it_read_the_question_does_not_answer_it() {
+    let verify = verify_with(PlanePolicy::default());
+    let question = json!({"key": verify.world.token}).to_string();
+    let mut client = verify.begin(question.len()).await;
+    verify.plane.suspend();
+    client.write(question.as_bytes()).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (503, "unavailable"));
+    verify.plane.resume();
+    let mut client = verify.begin(question.len()).await;
+    client.write(question.as_bytes()).await;
+    assert_eq!(client.answer().await.json()["valid"], true);
+}
+
+#[tokio::test]
+async fn a_question_that_drips_in_is_given_up() {
+    let limits = ConnectionLimits {
+        whole_body_timeout: Duration::from_millis(100),
+        ..ConnectionLimits::default()
+    };
+    let verify = verify_within(PlanePolicy::default(), limits);
+    let mut client = verify.begin(10_000).await;
+    for _ in 0..1_000 {
+        client.write(b" ").await;
+        let pause = tokio::time::timeout(Duration::from_millis(20), client.more()).await;
+        if pause.is_ok() {
+            break;
+        }
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (400, "invalid_request"));
+    assert!(answer.body.contains("within 100 ms"), "{}", answer.body);
+    assert_eq!(answer.header("connection"), Some("close"));
 }
