@@ -53,6 +53,15 @@ fn ends_here(name: &str) -> bool {
     if name.contains('_') { listed(&name.replace('_', "-")) } else { listed(name) }
 }
 
+/// Whether this is the tenant header of the product, in either spelling.
+fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    tenant_header.is_some_and(|header| {
+        let header = header.as_str();
+        header.len() == name.len() && header.bytes().map(dashed).eq(name.bytes().map(dashed))
+    })
+}
+
 /// Refuses headers that two readers could understand differently.
 pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Result<()> {
     for name in ONCE {
@@ -63,7 +72,7 @@ pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderNa
     }
     for name in connection_tokens(headers) {
         let ours = ends_here(&name) && !HOP_BY_HOP.contains(&name.as_str());
-        let tenant = tenant_header.is_some_and(|header| *header == *name);
+        let tenant = is_tenant_header(&name, tenant_header);
         if ours || tenant || ONCE.contains(&name.as_str()) {
             let text = format!("The Connection header may not name {name}");
             return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", "connection"));
@@ -77,12 +86,10 @@ pub(super) fn strip_request(headers: &mut HeaderMap, tenant_header: Option<&Head
     for name in connection_tokens(headers) {
         headers.remove(name.as_str());
     }
+    let ends = |name: &str| ends_here(name) || is_tenant_header(name, tenant_header);
     let doomed: Vec<HeaderName> =
-        headers.keys().filter(|name| ends_here(name.as_str())).cloned().collect();
+        headers.keys().filter(|name| ends(name.as_str())).cloned().collect();
     for name in doomed {
-        headers.remove(name);
-    }
-    if let Some(name) = tenant_header {
         headers.remove(name);
     }
 }
@@ -183,10 +190,21 @@ mod tests {
             "x_tenant_id",
             "idempotency-key",
             "x-org",
+            "X_Org",
         ] {
             let map = headers(&[("connection", named)]);
             let tenant_header = HeaderName::from_static("x-org");
             assert!(check_headers(&map, Some(&tenant_header)).is_err(), "{named}");
+        }
+    }
+
+    #[test]
+    fn the_tenant_header_ends_here_in_both_spellings() {
+        let sent = [("x-acme-org", "a"), ("x_acme_org", "b"), ("x-acme_org", "c"), ("x-acme", "d")];
+        for configured in ["x-acme-org", "x_acme_org"] {
+            let mut map = headers(&sent);
+            strip_request(&mut map, Some(&HeaderName::from_static(configured)));
+            assert_eq!(map.keys().collect::<Vec<_>>(), ["x-acme"], "{configured}");
         }
     }
 
