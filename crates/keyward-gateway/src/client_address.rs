@@ -1,6 +1,6 @@
 //! Whose address counts: the peer's, or what trusted proxies say of theirs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -36,7 +36,7 @@ impl Networks {
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         for entry in entries {
             let text = str::from_utf8(entry.trim_ascii()).unwrap_or_default();
-            let Ok(address) = IpAddr::from_str(text) else {
+            let Some(address) = parse(text) else {
                 break;
             };
             nearest = canonical(address);
@@ -46,6 +46,17 @@ impl Networks {
         }
         nearest
     }
+}
+
+/// An address as proxies write it: bare, with a port, or in brackets.
+fn parse(text: &str) -> Option<IpAddr> {
+    let bare = || IpAddr::from_str(text).ok();
+    let with_port = || SocketAddr::from_str(text).ok().map(|it| it.ip());
+    let in_brackets = || {
+        let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+        Ipv6Addr::from_str(inner).ok().map(IpAddr::V6)
+    };
+    bare().or_else(with_port).or_else(in_brackets)
 }
 
 #[cfg(test)]
@@ -69,6 +80,12 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &["1.1.1.1", "198.51.100.1"]), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &["198.51.100.1, nonsense"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1:4711, 10.0.0.2:80"]), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &["[2001:db8::1]:443"]), "2001:db8::1");
+        assert_eq!(client("10.0.0.1", &["[2001:db8::1], [::ffff:10.0.0.2]:80"]), "2001:db8::1");
+        for nonsense in ["198.51.100.1:", "198.51.100.1:99999", "[198.51.100.1]:80", "[::1"] {
+            assert_eq!(client("10.0.0.1", &[nonsense]), "10.0.0.1", "{nonsense}");
+        }
         assert_eq!(client("::ffff:10.0.0.1", &["2001:db8::1"]), "2001:db8::1");
     }
 }
