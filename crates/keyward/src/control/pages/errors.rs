@@ -45,14 +45,25 @@ fn section(info: &ErrorInfo) -> String {
     let causes = info
         .causes
         .iter()
-        .fold(String::new(), |list, cause| list + "<li>" + &escaped(cause) + "</li>");
+        .fold(String::new(), |list, cause| list + "<li>" + &marked(cause) + "</li>");
     format!(
         "<p class=\"rule\">HTTP {}. {retry}</p><p>{}</p><h2>Common causes</h2><ul>{causes}</ul>\
          <h2>How to fix it</h2><p>{}</p><p><a href=\"/docs/errors\">All error codes</a></p>",
         info.status,
-        escaped(info.meaning),
-        escaped(info.fix),
+        marked(info.meaning),
+        marked(info.fix),
     )
+}
+
+/// The text with what stands between backticks as code.
+fn marked(text: &str) -> String {
+    let mut html = String::new();
+    for (position, part) in text.split('`').enumerate() {
+        let part = escaped(part);
+        // every second part stood between two backticks
+        if position % 2 == 0 { html += &part } else { html += &format!("<code>{part}</code>") }
+    }
+    html
 }
 
 fn framed(product: &str, title: &str, content: &str) -> Page {
@@ -68,6 +79,11 @@ mod tests {
     use keyward_core::ErrorCode;
 
     use super::*;
+
+    #[test]
+    fn code_is_marked_and_escaped() {
+        assert_eq!(marked("see `<a>` now"), "see <code>&lt;a&gt;</code> now");
+    }
 
     #[test]
     fn every_code_has_its_page() {
