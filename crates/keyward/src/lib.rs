@@ -14,6 +14,7 @@ mod password;
 mod product;
 mod setup_link;
 mod usage;
+mod user_agent;
 
 /// A node with a sandbox and demo tenants, in this process.
 pub mod dev {

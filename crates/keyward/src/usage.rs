@@ -1,7 +1,10 @@
 //! When keys were last used: gathered in memory by the data plane, written here.
 
+use keyward_core::key::TokenFormat;
 use keyward_gateway::{DataPlane, MAX_USED_KEYS, UsageRow};
 use keyward_store::{LastUse, Store};
+
+use crate::user_agent;
 
 /// Keys whose use is written in one transaction.
 const USAGE_BATCH: usize = 1_000;
@@ -11,7 +14,8 @@ const USAGE_BATCH: usize = 1_000;
 pub(crate) async fn note(store: &Store, plane: &DataPlane) {
     // taken out once: keys in use are back before they are written, and this would never end
     let rows = plane.drain_usage(MAX_USED_KEYS);
-    let uses: Vec<LastUse> = rows.into_iter().filter_map(last_use).collect();
+    let format = plane.keys().keyring().format();
+    let uses: Vec<LastUse> = rows.into_iter().filter_map(|row| last_use(row, format)).collect();
     for batch in uses.chunks(USAGE_BATCH) {
         if let Err(error) = store.record_last_use(batch).await {
             tracing::warn!(%error, keys = uses.len(), "the last use of keys was not noted");
@@ -20,13 +24,13 @@ pub(crate) async fn note(store: &Store, plane: &DataPlane) {
     }
 }
 
-fn last_use(row: UsageRow) -> Option<LastUse> {
+fn last_use(row: UsageRow, format: &TokenFormat) -> Option<LastUse> {
     let last = row.last?;
     Some(LastUse {
         tenant: row.tenant,
         key: row.key,
         at: last.at,
         ip: Some(last.ip.to_string()),
-        agent: last.agent.map(String::from),
+        agent: last.agent.map(|agent| user_agent::kept(&agent, format)),
     })
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,18 +18,21 @@ use keyward_api::operation::{OPERATIONS, Plane};
 use keyward_api::{Operation, operation};
 use keyward_core::audit::Origin;
 use keyward_core::id::{RequestId, TenantId};
+use keyward_core::key::TokenFormat;
 use keyward_core::path::credential_in_url;
 use keyward_core::{Error, ErrorCode, Result};
 use keyward_gateway::Peer;
 use keyward_store::Idempotency;
+use tokio::time::timeout;
 
 use super::answer::{Answer, error_response};
 use super::caller::{Caller, authenticate, authorize};
 use super::context::{ControlState, Ctx};
 use super::input::Input;
+use crate::user_agent;
 
-/// The most bytes of a user agent that are kept.
-const MAX_USER_AGENT_BYTES: usize = 256;
+/// For how long a body may take to arrive whole.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of an idempotency key.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
@@ -162,7 +166,7 @@ async fn prepare<I: Input>(
     let input = I::read(parts.uri.query(), &body)?;
     let idempotency =
         if operation.idempotent { idempotency(operation, &parts, &body, &caller)? } else { None };
-    let origin = origin(&parts, request_id);
+    let origin = origin(&parts, request_id, state.keyring.format());
     Ok((Ctx { state, caller, operation, parameters, origin, idempotency }, input))
 }
 
@@ -195,12 +199,19 @@ fn tenant_of(parameters: &BTreeMap<String, String>, caller: &Caller) -> Result<O
     }
 }
 
+fn too_slow() -> Error {
+    let seconds = BODY_TIMEOUT.as_secs();
+    let text = format!("The body did not arrive whole within {seconds} seconds");
+    Error::new(ErrorCode::InvalidRequest, text)
+}
+
 async fn read_body(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>> {
     let too_large = || {
         Error::new(ErrorCode::PayloadTooLarge, format!("The body is larger than {max} bytes"))
             .with("maxBytes", max)
     };
-    let collected = Limited::new(body, max).collect().await.map_err(|e| {
+    let collecting = timeout(BODY_TIMEOUT, Limited::new(body, max).collect()).await;
+    let collected = collecting.map_err(|_| too_slow())?.map_err(|e| {
         if e.is::<LengthLimitError>() {
             return too_large();
         }
@@ -250,13 +261,13 @@ fn idempotency(
     Ok(Some(Idempotency { principal, operation: operation.id, key: key.to_owned(), fingerprint }))
 }
 
-fn origin(parts: &Parts, request_id: RequestId) -> Origin {
+fn origin(parts: &Parts, request_id: RequestId, format: &TokenFormat) -> Origin {
     let peer = parts.extensions.get::<Peer>();
     let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Origin {
         request_id: Some(request_id),
         ip: peer.map(|Peer(address)| address.to_string()),
-        user_agent: agent.map(|text| text.chars().take(MAX_USER_AGENT_BYTES).collect()),
+        user_agent: agent.map(|text| user_agent::kept(text, format)),
     }
 }
 
