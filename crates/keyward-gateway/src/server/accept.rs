@@ -105,6 +105,20 @@ impl LentServer {
         Running::start(addresses, setup, RuntimeShape::Shared).map(Self)
     }
 
+    /// The same on a socket that listens already, for one whose address must be known before there
+    /// is a plane.
+    pub fn on(
+        socket: std::net::TcpListener,
+        plane: Arc<DataPlane>,
+        fallback: Fallback,
+        limits: ConnectionLimits,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let setup = Setup::beside(plane, limits, Task::Lent(fallback));
+        Running::run((address, vec![vec![socket]]), setup, RuntimeShape::Shared).map(Self)
+    }
+
     /// The address of the first listener.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
@@ -148,6 +162,7 @@ struct Running {
 }
 
 type ByAddress = Mutex<HashMap<IpAddr, usize>>;
+type SocketsByThread = Vec<Vec<std::net::TcpListener>>;
 
 /// The connections of one listener, counted.
 #[derive(Clone)]
@@ -160,6 +175,18 @@ struct Connections {
 
 impl Running {
     fn start(addresses: &[SocketAddr], setup: Setup, runtime: RuntimeShape) -> io::Result<Self> {
+        let copies = match runtime {
+            RuntimeShape::Shared => 1,
+            RuntimeShape::PerCore(threads) => threads.max(1),
+        };
+        Self::run(listen(addresses, copies)?, setup, runtime)
+    }
+
+    fn run(
+        (address, sockets): (SocketAddr, SocketsByThread),
+        setup: Setup,
+        runtime: RuntimeShape,
+    ) -> io::Result<Self> {
         let connections = Connections::new(&setup.limits);
         let serving = Arc::new(Serving {
             plane: setup.plane,
@@ -167,11 +194,6 @@ impl Running {
             limits: setup.limits,
             task: setup.task,
         });
-        let copies = match runtime {
-            RuntimeShape::Shared => 1,
-            RuntimeShape::PerCore(threads) => threads.max(1),
-        };
-        let (address, sockets) = listen(addresses, copies)?;
         let mut threads = Vec::new();
         for sockets in sockets {
             let serving = Arc::clone(&serving);
@@ -253,10 +275,7 @@ impl Drop for Counted {
 }
 
 /// Sockets for each thread. Several threads share an address by `SO_REUSEPORT`.
-fn listen(
-    addresses: &[SocketAddr],
-    copies: usize,
-) -> io::Result<(SocketAddr, Vec<Vec<std::net::TcpListener>>)> {
+fn listen(addresses: &[SocketAddr], copies: usize) -> io::Result<(SocketAddr, SocketsByThread)> {
     let mut bound: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
     let mut threads = Vec::with_capacity(copies);
     for copy in 0..copies {

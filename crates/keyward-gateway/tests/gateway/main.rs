@@ -9,6 +9,7 @@
 
 mod decisions;
 mod identity;
+mod lent;
 mod logging;
 mod protocol;
 mod serving;

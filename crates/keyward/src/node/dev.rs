@@ -10,12 +10,12 @@ use keyward_core::Environment;
 use keyward_core::assertion::VerifyKey;
 use keyward_core::id::TenantId;
 use keyward_core::key::KeySecret;
+use keyward_gateway::LentServer;
 use keyward_sandbox::{Sandbox, SandboxConfig};
 use serde_json::{Map, Value, json};
 
-use super::listener::{self, Listening};
 use super::seed::{SeededTenant, Seeder};
-use super::{Node, NodeParts, open_store};
+use super::{Node, NodeParts, open_store, planes};
 use crate::config::settings::{ListenerSettings, UpstreamSettings};
 use crate::config::{DeploymentSecrets, Settings};
 use crate::product::Product;
@@ -27,7 +27,7 @@ const SANDBOX_AUDIENCE: &str = "sandbox";
 /// A node with its sandbox and demo tenants.
 pub struct Dev {
     node: Node,
-    sandbox: Listening,
+    sandbox: LentServer,
     admin_token: KeySecret,
     tenants: Vec<SeededTenant>,
 }
@@ -84,8 +84,9 @@ impl Dev {
         let product = Arc::new(Product::load(&settings.profile)?);
         let secrets = DeploymentSecrets::load(&settings, &*clock)?;
         let store = open_store(&settings, &secrets, Arc::clone(&clock)).await?;
-        let listener = listener::bind(sandbox).await?;
-        let base_url = format!("http://{}", listener.local_addr()?);
+        let socket = std::net::TcpListener::bind(sandbox)
+            .with_context(|| format!("cannot listen on {sandbox}"))?;
+        let base_url = format!("http://{}", socket.local_addr()?);
         settings.upstream = vec![sandbox_upstream(&base_url, &product)];
         let config = SandboxConfig {
             base_url,
@@ -97,8 +98,9 @@ impl Dev {
         let seeds = product.seeds.clone().unwrap_or(Value::Null);
         let sandbox = Sandbox::build(&product.document, &seeds, config)
             .with_context(|| format!("the sandbox of {}", settings.profile.display()))?;
-        let listening = Listening::start(listener, sandbox.router())?;
         let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
+        let (plane, router) = (Arc::clone(&node.shared.plane), planes::fallback(sandbox.router()));
+        let listening = LentServer::on(socket, plane, router, planes::sandbox_limits())?;
         let (tenants, admin_token) = Box::pin(seed(&node, &sandbox)).await?;
         Ok(Self { node, sandbox: listening, admin_token, tenants })
     }
@@ -120,7 +122,7 @@ impl Dev {
 
     /// Where the sandbox is reached, without a gateway before it.
     pub fn sandbox(&self) -> SocketAddr {
-        self.sandbox.address()
+        self.sandbox.local_addr()
     }
 
     /// An admin token of the operator with every scope.
@@ -159,7 +161,7 @@ impl Dev {
             "gateways": addresses.gateways.iter().copied().map(url).collect::<Vec<_>>(),
             "control": url(addresses.control),
             "internal": url(addresses.internal),
-            "sandbox": url(self.sandbox.address()),
+            "sandbox": url(self.sandbox.local_addr()),
             "adminToken": self.admin_token.expose(),
             "tenants": tenants.collect::<Vec<_>>(),
         })

@@ -5,7 +5,6 @@ mod builtins;
 mod clock;
 mod internal;
 mod jobs;
-mod listener;
 mod planes;
 mod seed;
 mod store;

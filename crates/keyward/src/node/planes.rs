@@ -30,6 +30,10 @@ use crate::product::Product;
 
 /// Connections open at once on the control listener.
 const MAX_CONTROL_CONNECTIONS: usize = 1_024;
+/// Of these, open at once from one address that is not a trusted proxy's.
+const MAX_CONTROL_CONNECTIONS_PER_ADDRESS: usize = 256;
+/// Connections open at once on the sandbox, whose only caller is the gateway.
+const MAX_SANDBOX_CONNECTIONS: usize = 1_024;
 
 /// The data plane of a node and the public keys of its assertions.
 pub(super) fn data_plane(
@@ -106,12 +110,21 @@ pub(super) fn gateway_options(
     }
 }
 
-/// The bounds of the control listener's connections. One proxy may stand for everybody.
+/// The bounds of the control listener's connections: one address cannot lock everybody out.
 pub(super) fn control_limits(settings: &ControlSettings) -> ConnectionLimits {
     ConnectionLimits {
         max_connections: MAX_CONTROL_CONNECTIONS,
-        max_connections_per_address: MAX_CONTROL_CONNECTIONS,
+        max_connections_per_address: MAX_CONTROL_CONNECTIONS_PER_ADDRESS,
         max_body_bytes: settings.max_body.bytes() as u64,
+        ..ConnectionLimits::default()
+    }
+}
+
+/// The bounds of the sandbox's connections.
+pub(super) fn sandbox_limits() -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: MAX_SANDBOX_CONNECTIONS,
+        max_connections_per_address: MAX_SANDBOX_CONNECTIONS,
         ..ConnectionLimits::default()
     }
 }
