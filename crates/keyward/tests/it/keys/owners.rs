@@ -184,3 +184,51 @@ async fn a_tampered_audit_trail_is_found_out() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_caller_gets_nothing_through_a_member_with_a_stronger_role() {
+    node_on_every_engine(async |node| {
+        let theirs = node.minted(&["reports:read"]).await;
+        let scopes = ["keys:write", "keys:read", "members:write"];
+        let developer = node.admin_token(&scopes, Some((LAGOS_PAY, "developer"))).await;
+        let body = node.key_body(LAGOS_PAY, &["reports:read"]).await;
+        let keys = node.path(LAGOS_PAY, "/keys");
+        developer.post(&keys, body).await.refused_at(403, "rbac_denied", "role");
+        for (rest, body) in [("/reissue", json!({})), ("/rotate", json!({ "overlapSeconds": 0 }))] {
+            let got = developer.post(&node.key_path(&theirs.id, rest), body).await;
+            got.refused_at(403, "rbac_denied", "role");
+        }
+        let wider = json!({ "ipAllowlist": [] });
+        let got = developer.patch(&node.key_path(&theirs.id, ""), wider).await;
+        got.refused_at(403, "rbac_denied", "role");
+        node.bearer(&theirs.secret).get("/v1/reports").await.is(200);
+
+        // what one may do for oneself, one may do for a peer
+        let mut own = node.key_body(LAGOS_PAY, &["reports:read"]).await;
+        own["ownerId"] = json!(node.member(LAGOS_PAY, "developer").await);
+        developer.post(&keys, own).await.is(201);
+        // and stopping a key is open to whoever manages keys
+        let revoke = node.key_path(&theirs.id, "/revoke");
+        developer.post(&revoke, json!({ "reason": "leaked" })).await.is(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reissue_that_is_repeated_leaves_the_first_secret_alone() {
+    node_on_every_engine(async |node| {
+        let key = node.minted(&["reports:read"]).await;
+        let reissue = node.key_path(&key.id, "/reissue");
+        let caller = node.operator().with("idempotency-key", "again-1");
+        let first = caller.post(&reissue, json!({})).await.is(200);
+        let secret = first["secret"].as_str().unwrap();
+        let second = caller.post(&reissue, json!({})).await.is(200);
+        assert_eq!(
+            (&second["secret"], &second["secretNotReplayable"]),
+            (&Value::Null, &json!(true))
+        );
+        node.bearer(secret).get("/v1/reports").await.is(200);
+        node.bearer(&key.secret).get("/v1/reports").await.refused(401, "invalid_api_key");
+    })
+    .await;
+}
