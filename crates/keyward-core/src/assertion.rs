@@ -4,6 +4,7 @@
 //! upstream, or EdDSA (RFC 8037) under a key whose public half is served as a JWKS.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 
 use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
@@ -28,7 +29,8 @@ pub const MAX_ASSERTION_BYTES: usize = 8 * 1024;
 
 /// Bytes that hold the claims of nearly every request, so that they are written in one go.
 const USUAL_CLAIMS_BYTES: usize = 640;
-const HS256_HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+/// `{"alg":"HS256","typ":"JWT"}`, encoded.
+const HS256_HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
 /// Who calls, what for, and until when this may be believed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,46 @@ pub struct Claims<'a> {
     /// The id of the request.
     #[serde(rename = "requestId")]
     pub request_id: &'a str,
+}
+
+impl Claims<'_> {
+    /// What serde would write, in a quarter of the time: this is done for every request.
+    fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(USUAL_CLAIMS_BYTES);
+        push(&mut out, br#"{"iss":"#, self.iss);
+        push(&mut out, br#","aud":"#, self.aud);
+        // writing numbers into memory cannot fail
+        let _ = write!(out, r#","iat":{},"exp":{}"#, self.iat, self.exp);
+        push(&mut out, br#","sub":"#, self.sub);
+        push(&mut out, br#","tenant":"#, self.tenant);
+        push(&mut out, br#","environment":"#, self.environment);
+        out.extend_from_slice(br#","scopes":["#);
+        for (position, scope) in self.scopes.iter().enumerate() {
+            push(&mut out, if position == 0 { b"" } else { b"," }, scope);
+        }
+        push(&mut out, br#"],"role":"#, self.role);
+        push(&mut out, br#","actor":"#, self.actor);
+        push(&mut out, br#","method":"#, self.method);
+        push(&mut out, br#","path":"#, &self.path);
+        push(&mut out, br#","requestId":"#, self.request_id);
+        out.push(b'}');
+        out
+    }
+}
+
+/// Writes what comes before, and then the text as a JSON string.
+fn push(out: &mut Vec<u8>, before: &[u8], text: &str) {
+    out.extend_from_slice(before);
+    // looking at every byte lets the compiler look at many at a time
+    let escaped = |byte: &u8| matches!(byte, 0..b' ' | b'"' | b'\\');
+    if text.bytes().filter(escaped).count() > 0 {
+        // serialising text into memory cannot fail
+        let _ = serde_json::to_writer(out, text);
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
 }
 
 /// Why an assertion is not believed.
@@ -139,15 +181,12 @@ impl SigningKey {
     /// Appends the signed assertion to `out`, which may be reused between calls.
     pub fn sign_into(&self, claims: &Claims<'_>, out: &mut String) {
         let start = out.len();
-        match self {
-            Self::Hs256(_) => URL_SAFE_NO_PAD.encode_string(HS256_HEADER, out),
-            Self::EdDsa(key) => out.push_str(&key.header),
-        }
+        out.push_str(match self {
+            Self::Hs256(_) => HS256_HEADER,
+            Self::EdDsa(key) => &key.header,
+        });
         out.push('.');
-        // serialising strings and integers into memory cannot fail
-        let mut body = Vec::with_capacity(USUAL_CLAIMS_BYTES);
-        let _ = serde_json::to_writer(&mut body, claims);
-        URL_SAFE_NO_PAD.encode_string(body, out);
+        URL_SAFE_NO_PAD.encode_string(claims.to_json(), out);
         let signed = out.get(start..).unwrap_or_default().as_bytes();
         match self {
             Self::Hs256(key) => {
@@ -341,6 +380,18 @@ mod tests {
         }
         let crossed = verify(&signed(&pairs[0].0), &pairs[1].1, "reports", at(1_800_000_010));
         assert_eq!(crossed.err(), Some(AssertionError::WrongAlgorithm));
+    }
+
+    #[test]
+    fn claims_are_written_as_serde_writes_them() {
+        let odd = "a\"b\\c\n\u{7f}é";
+        let none = Claims { scopes: Vec::new(), iat: i64::MIN, exp: i64::MAX, ..claims() };
+        let two = Claims { scopes: vec!["a:b", odd], path: odd.into(), role: odd, ..claims() };
+        for claims in [claims(), none, two] {
+            assert_eq!(claims.to_json(), serde_json::to_vec(&claims).unwrap());
+        }
+        let header = URL_SAFE_NO_PAD.decode(HS256_HEADER).unwrap();
+        assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
     }
 
     #[test]

@@ -119,7 +119,13 @@ impl ScopeSet {
 
     /// The positions of its scopes, ascending.
     pub fn positions(self) -> impl Iterator<Item = usize> {
-        (0..MAX_SCOPES).filter(move |position| self.0 & (1 << position) != 0)
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let position = left.trailing_zeros() as usize;
+            // without its lowest bit
+            left &= left.checked_sub(1)?;
+            Some(position)
+        })
     }
 }
 

@@ -10,7 +10,9 @@ use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::RequestId;
 
 use crate::proxy::body::PlaneBody;
-use crate::request_id::ascii_header;
+use crate::request_id::{X_REQUEST_ID, ascii_header};
+
+static ACCEPTED_SCOPES: HeaderName = HeaderName::from_static("keyward-accepted-scopes");
 
 /// Seconds after which a caller may try again when we cannot decide just now.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 1;
@@ -106,9 +108,8 @@ pub(crate) fn mark(
     request_id: &HeaderValue,
     accepted: Option<&HeaderValue>,
 ) {
-    headers
-        .insert(HeaderName::from_static(crate::request_id::REQUEST_ID_HEADER), request_id.clone());
+    headers.insert(&X_REQUEST_ID, request_id.clone());
     if let Some(accepted) = accepted {
-        headers.insert(HeaderName::from_static("keyward-accepted-scopes"), accepted.clone());
+        headers.insert(&ACCEPTED_SCOPES, accepted.clone());
     }
 }

@@ -21,7 +21,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
-use crate::request_id::{self, received_traceparent};
+use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, Stage};
 
 type Staged<T> = Result<T, Refusal>;
@@ -64,14 +64,14 @@ impl<'p> Exchange<'p> {
     fn begin(plane: &'p DataPlane, arrival: &'p Arrival, parts: &Parts) -> Self {
         let at = plane.clock.now();
         let request_id = request_id::next(plane.clock.as_ref(), at);
-        let header = |name| parts.headers.get(name).cloned();
+        let header = |name: &HeaderName| parts.headers.get(name).cloned();
         Self {
             plane,
             arrival,
             record: Record {
                 request_id,
-                trace: header("traceparent").filter(|it| received_traceparent(it).is_some()),
-                agent: header(USER_AGENT.as_str()),
+                trace: header(&TRACEPARENT).filter(|it| received_traceparent(it).is_some()),
+                agent: header(&USER_AGENT),
                 method: parts.method.clone(),
                 client: plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
                 at,

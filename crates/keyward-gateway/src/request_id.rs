@@ -1,16 +1,22 @@
 //! Request ids and trace contexts, made without a system call for each.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 
-use http::HeaderValue;
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue};
 
 use keyward_core::clock::Clock;
 use keyward_core::id::RequestId;
 use keyward_core::time::Timestamp;
 
 /// The header in which every answer and every forwarded request carries its id.
-pub(crate) const REQUEST_ID_HEADER: &str = "x-request-id";
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that carries a trace context.
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Bytes of a request id as text.
+const ID_BYTES: usize = 26;
 const RANDOM_BITS: u32 = 80;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
 
@@ -39,7 +45,10 @@ fn seed(clock: &dyn Clock) -> (u128, u128) {
 
 /// The id as a header value.
 pub(crate) fn header(id: RequestId) -> HeaderValue {
-    ascii_header(id.to_string())
+    let mut text = BytesMut::with_capacity(ID_BYTES);
+    // writing to memory cannot fail
+    let _ = write!(text, "{id}");
+    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// A header value from text that is ASCII by construction; `-` should it not be.
@@ -67,11 +76,24 @@ pub(crate) fn received_traceparent(value: &HeaderValue) -> Option<&str> {
     usable.then_some(text)
 }
 
-/// The trace context of a request that came without one: its trace id is the request id.
-pub(crate) fn started_traceparent(id: RequestId) -> String {
+/// Writes the trace context of a request that came without one: its trace id is the request id.
+pub(crate) fn push_traceparent(id: RequestId, out: &mut BytesMut) {
     let bits = id.bits();
     let parent = (bits & u128::from(u64::MAX)).max(1);
-    format!("00-{bits:032x}-{parent:016x}-00")
+    out.extend_from_slice(b"00-");
+    push_hex(out, &bits.to_be_bytes());
+    out.extend_from_slice(b"-");
+    push_hex(out, parent.to_be_bytes().split_at(8).1);
+    out.extend_from_slice(b"-00");
+}
+
+fn push_hex(out: &mut BytesMut, bytes: &[u8]) {
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    }
+    for byte in bytes {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +111,13 @@ mod tests {
         assert!(!check("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         assert!(!check("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"));
         assert!(!check("x"));
-        let started = started_traceparent(RequestId::from_bits(7 << 64));
-        assert!(received_traceparent(&HeaderValue::try_from(started).unwrap()).is_some());
+        for bits in [7 << 64, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210] {
+            let mut started = BytesMut::new();
+            push_traceparent(RequestId::from_bits(bits), &mut started);
+            let parent = (bits & u128::from(u64::MAX)).max(1);
+            assert_eq!(started, format!("00-{bits:032x}-{parent:016x}-00"));
+            let value = HeaderValue::from_maybe_shared(started.freeze()).unwrap();
+            assert!(received_traceparent(&value).is_some());
+        }
     }
 }

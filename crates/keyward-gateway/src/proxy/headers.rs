@@ -1,11 +1,11 @@
 //! Which headers pass, which are ours alone, and which make a request unreadable.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use keyward_core::error::{Error, ErrorCode, Result};
 
 /// Headers that may stand in a request once at most.
-const ONCE: [&str; 2] = ["content-type", "idempotency-key"];
+static ONCE: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("idempotency-key")];
 
 /// Headers that end here: those of one hop, of framing, of credentials, and those with which an
 /// upstream could be told another caller, address, method or path than the one that was decided.
@@ -64,16 +64,16 @@ fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
 
 /// Refuses headers that two readers could understand differently.
 pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Result<()> {
-    for name in ONCE {
+    for name in &ONCE {
         if headers.get_all(name).iter().nth(1).is_some() {
             let text = format!("The {name} header may be sent once only");
-            return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", name));
+            return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", name.as_str()));
         }
     }
     for name in connection_tokens(headers) {
         let ours = ends_here(&name) && !HOP_BY_HOP.contains(&name.as_str());
         let tenant = is_tenant_header(&name, tenant_header);
-        if ours || tenant || ONCE.contains(&name.as_str()) {
+        if ours || tenant || ONCE.iter().any(|once| *once == *name) {
             let text = format!("The Connection header may not name {name}");
             return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", "connection"));
         }
@@ -81,17 +81,19 @@ pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderNa
     Ok(())
 }
 
-/// Removes from a request what must not reach the upstream.
-pub(super) fn strip_request(headers: &mut HeaderMap, tenant_header: Option<&HeaderName>) {
-    for name in connection_tokens(headers) {
-        headers.remove(name.as_str());
-    }
-    let ends = |name: &str| ends_here(name) || is_tenant_header(name, tenant_header);
-    let doomed: Vec<HeaderName> =
-        headers.keys().filter(|name| ends(name.as_str())).cloned().collect();
-    for name in doomed {
-        headers.remove(name);
-    }
+/// What of a request's headers may reach the upstream.
+pub(super) fn passing(
+    headers: &HeaderMap,
+    tenant_header: Option<&HeaderName>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let of_this_hop = connection_tokens(headers);
+    let ends = |name: &str| {
+        ends_here(name)
+            || is_tenant_header(name, tenant_header)
+            || of_this_hop.iter().any(|token| token == name)
+    };
+    let passing = headers.iter().filter(|(name, _)| !ends(name.as_str()));
+    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Removes from an answer what must not reach the caller.
@@ -147,6 +149,10 @@ mod tests {
         map
     }
 
+    fn names(passing: &[(HeaderName, HeaderValue)]) -> Vec<&str> {
+        passing.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
     #[test]
     fn the_list_is_sorted_for_its_search() {
         assert!(ENDS_HERE.is_sorted());
@@ -177,10 +183,9 @@ mod tests {
 
     #[test]
     fn a_connection_header_takes_its_own_along_and_none_of_ours() {
-        let mut map = headers(&[("connection", "x-once, Keep-Alive"), ("x-once", "1"), ("a", "b")]);
+        let map = headers(&[("connection", "x-once, Keep-Alive"), ("x-once", "1"), ("a", "b")]);
         check_headers(&map, None).unwrap();
-        strip_request(&mut map, None);
-        assert_eq!(map.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(names(&passing(&map, None)), ["a"]);
         for named in [
             "keyward-tenant",
             "x-forwarded-for",
@@ -202,9 +207,9 @@ mod tests {
     fn the_tenant_header_ends_here_in_both_spellings() {
         let sent = [("x-acme-org", "a"), ("x_acme_org", "b"), ("x-acme_org", "c"), ("x-acme", "d")];
         for configured in ["x-acme-org", "x_acme_org"] {
-            let mut map = headers(&sent);
-            strip_request(&mut map, Some(&HeaderName::from_static(configured)));
-            assert_eq!(map.keys().collect::<Vec<_>>(), ["x-acme"], "{configured}");
+            let tenant_header = HeaderName::from_static(configured);
+            let passing = passing(&headers(&sent), Some(&tenant_header));
+            assert_eq!(names(&passing), ["x-acme"], "{configured}");
         }
     }
 

@@ -3,11 +3,13 @@
 pub(crate) mod body;
 mod forward;
 mod headers;
+mod outbound;
 mod pool;
 mod stream;
 mod upstream;
 
-pub(crate) use forward::{Passage, forward, too_large};
+pub(crate) use forward::{forward, too_large};
 pub(crate) use headers::check_headers;
+pub(crate) use outbound::Passage;
 pub(crate) use upstream::Upstreams;
 pub use upstream::{AssertionKey, InvalidUpstream, UpstreamConfig};

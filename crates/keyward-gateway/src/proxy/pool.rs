@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::proxy::body::ForwardBody;
 
-pub(super) type Sender = SendRequest<ForwardBody>;
+type Sender = SendRequest<ForwardBody>;
 
 /// Idle connections of one thread to one upstream.
 const MAX_IDLE: usize = 256;
@@ -15,8 +18,46 @@ const MAX_IDLE: usize = 256;
 const MAX_UNSETTLED: usize = 4;
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since_ns: u64,
+}
+
+/// A connection to an upstream, and the alarm for the answers that come on it.
+pub(super) struct Connection {
+    pub(super) sender: Sender,
+    pub(super) alarm: Alarm,
+}
+
+/// A deadline that mostly moves away before it is reached: the timer behind it stays where it is
+/// until it rings.
+#[derive(Default)]
+pub(super) struct Alarm {
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    pub(super) const fn set(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    /// Ready when the deadline has passed; never, when none was set.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
 }
 
 thread_local! {
@@ -25,7 +66,7 @@ thread_local! {
 
 /// A connection in use, and how it goes back.
 pub(crate) struct Lease {
-    pub(super) sender: Sender,
+    pub(super) connection: Connection,
     pub(super) upstream: u64,
     pub(super) now_ns: u64,
     pub(super) idle_ns: u64,
@@ -34,7 +75,7 @@ pub(crate) struct Lease {
 impl Lease {
     /// Puts the connection on top of this thread's stack, where the next request finds it warm.
     pub(crate) fn give_back(self) {
-        if self.sender.is_closed() {
+        if self.connection.sender.is_closed() {
             return;
         }
         with_stack(self.upstream, |stack| {
@@ -42,23 +83,23 @@ impl Lease {
             while stack.len() >= MAX_IDLE || stack.front().is_some_and(|it| it.since_ns < limit) {
                 stack.pop_front();
             }
-            stack.push_back(Idle { sender: self.sender, since_ns: self.now_ns });
+            stack.push_back(Idle { connection: self.connection, since_ns: self.now_ns });
         });
     }
 }
 
 /// The warmest connection that can be used at once.
-pub(super) fn take(upstream: u64, now_ns: u64, idle_ns: u64) -> Option<Sender> {
+pub(super) fn take(upstream: u64, now_ns: u64, idle_ns: u64) -> Option<Connection> {
     with_stack(upstream, |stack| {
         let limit = now_ns.saturating_sub(idle_ns);
         let mut unsettled = 0;
         while unsettled < MAX_UNSETTLED.min(stack.len()) {
             let position = stack.len() - 1 - unsettled;
             let idle = stack.get(position)?;
-            if idle.since_ns < limit || idle.sender.is_closed() {
+            if idle.since_ns < limit || idle.connection.sender.is_closed() {
                 stack.remove(position);
-            } else if idle.sender.is_ready() {
-                return stack.remove(position).map(|idle| idle.sender);
+            } else if idle.connection.sender.is_ready() {
+                return stack.remove(position).map(|idle| idle.connection);
             } else {
                 unsettled += 1;
             }

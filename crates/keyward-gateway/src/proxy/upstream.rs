@@ -1,22 +1,25 @@
 //! Where permitted requests go, and how the exchange with an upstream can fail.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::{Environment, EnvironmentSet};
 
 use crate::proxy::body::{ForwardBody, Progress, Watch};
-use crate::proxy::pool::{self, Lease, Sender};
+use crate::proxy::outbound::Outbound;
+use crate::proxy::pool::{self, Alarm, Connection, Lease};
 use crate::proxy::stream::Stream;
 
 /// The most headers an upstream may answer with.
@@ -146,41 +149,43 @@ impl Upstream {
 
     /// Sends a request and waits for the head of the answer. A pooled connection that turns out to
     /// be dead is replaced once, if nothing was sent on it or sending again cannot do harm.
-    pub(crate) async fn send(
+    pub(super) async fn send(
         &self,
-        request: Request<ForwardBody>,
+        outbound: &Outbound<'_>,
+        memory: HeaderMap,
+        body: ForwardBody,
         watch: Option<&Watch>,
         now_ns: u64,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let mut request = request;
-        if let Some(mut sender) = pool::take(self.id, now_ns, self.idle_ns()) {
-            let spare = repeatable(&request);
-            match self.exchange(&mut sender, request, watch).await {
-                Ok(response) => return Ok((response, self.lease(sender, now_ns))),
+        let repeatable = outbound.is_safe() && matches!(body, ForwardBody::Empty);
+        let mut request = outbound.request(memory, body);
+        if let Some(mut connection) = pool::take(self.id, now_ns, self.idle_ns()) {
+            match self.exchange(&mut connection, request, watch).await {
+                Ok(response) => return Ok((response, self.lease(connection, now_ns))),
                 Err(Failure { unsent: Some(unsent), .. }) => request = *unsent,
-                Err(Failure { error: SendError::Broken(error), .. }) => match spare {
-                    Some(spare) => request = spare,
-                    None => return Err(SendError::Broken(error)),
-                },
+                Err(Failure { error: SendError::Broken(_), .. }) if repeatable => {
+                    request = outbound.request(HeaderMap::new(), ForwardBody::Empty);
+                }
                 Err(failure) => return Err(failure.error),
             }
         }
-        let mut sender = self.connect().await?;
-        match self.exchange(&mut sender, request, watch).await {
-            Ok(response) => Ok((response, self.lease(sender, now_ns))),
+        // rare and large, so not a part of every request's state
+        let mut connection = Box::pin(self.connect()).await?;
+        match self.exchange(&mut connection, request, watch).await {
+            Ok(response) => Ok((response, self.lease(connection, now_ns))),
             Err(failure) => Err(failure.error),
         }
     }
 
-    fn lease(&self, sender: Sender, now_ns: u64) -> Lease {
-        Lease { sender, upstream: self.id, now_ns, idle_ns: self.idle_ns() }
+    fn lease(&self, connection: Connection, now_ns: u64) -> Lease {
+        Lease { connection, upstream: self.id, now_ns, idle_ns: self.idle_ns() }
     }
 
     fn idle_ns(&self) -> u64 {
         u64::try_from(self.config.pool_idle_timeout.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    async fn connect(&self) -> Result<Sender, SendError> {
+    async fn connect(&self) -> Result<Connection, SendError> {
         let host = self.authority.host().trim_matches(['[', ']']);
         let port = self.authority.port_u16().unwrap_or(80);
         let stream = timeout(self.config.connect_timeout, TcpStream::connect((host, port)))
@@ -196,35 +201,30 @@ impl Upstream {
             .map_err(SendError::Broken)?;
         // it ends with its connection; what went wrong is told to whoever waits for the answer
         tokio::spawn(connection);
-        Ok(sender)
+        Ok(Connection { sender, alarm: Alarm::default() })
     }
 
-    async fn exchange(
-        &self,
-        sender: &mut Sender,
+    fn exchange<'c>(
+        &'c self,
+        connection: &'c mut Connection,
         request: Request<ForwardBody>,
-        watch: Option<&Watch>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        watch: Option<&'c Watch>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'c {
+        let Connection { sender, alarm } = connection;
+        // sent before anything is waited for, so that the request is in no future's state
+        let answer = sender.try_send_request(request);
         let first_byte = self.config.first_byte_timeout;
-        let mut until = Instant::now() + first_byte;
-        loop {
-            match timeout_at(until, answer.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut failure)) => {
-                    let unsent = failure.take_message().map(Box::new);
-                    let error = match watch.map(Watch::progress) {
-                        Some(
-                            fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken),
-                        ) => SendError::Body(fault),
-                        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
-                        _ => SendError::Broken(failure.into_error()),
-                    };
-                    return Err(Failure { unsent, error });
+        async move {
+            let mut answer = std::pin::pin!(answer);
+            alarm.set(Instant::now() + first_byte);
+            poll_fn(|cx| {
+                if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(answered.map_err(|failure| failed(failure, watch)));
                 }
-                Err(_) => {
+                loop {
+                    ready!(alarm.poll(cx));
                     let now = Instant::now();
-                    until = match watch {
+                    let until = match watch {
                         // whoever holds an upload up is found out by the timer of its side
                         Some(upload) if upload.progress() == Progress::Flowing => now + first_byte,
                         Some(upload) => upload.finished_at().map_or(now, |at| at + first_byte),
@@ -232,12 +232,26 @@ impl Upstream {
                     };
                     if until <= now {
                         let error = SendError::FirstByteTimeout;
-                        return Err(Failure { unsent: None, error });
+                        return Poll::Ready(Err(Failure { unsent: None, error }));
                     }
+                    alarm.set(until);
                 }
-            }
+            })
+            .await
         }
     }
+}
+
+fn failed(mut failure: TrySendError<Request<ForwardBody>>, watch: Option<&Watch>) -> Failure {
+    let unsent = failure.take_message().map(Box::new);
+    let error = match watch.map(Watch::progress) {
+        Some(fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken)) => {
+            SendError::Body(fault)
+        }
+        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
+        _ => SendError::Broken(failure.into_error()),
+    };
+    Failure { unsent, error }
 }
 
 /// Tells an upstream that took nothing in time from one that broke off.
@@ -249,29 +263,4 @@ fn took_nothing(error: &hyper::Error) -> bool {
 struct Failure {
     unsent: Option<Box<Request<ForwardBody>>>,
     error: SendError,
-}
-
-/// A copy of a request that may be sent twice: without a body, and of a safe method.
-fn repeatable(request: &Request<ForwardBody>) -> Option<Request<ForwardBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !safe || !matches!(request.body(), ForwardBody::Empty) {
-        return None;
-    }
-    let headers = request.headers().clone();
-    Some(outbound(request.method().clone(), request.uri().clone(), headers, ForwardBody::Empty))
-}
-
-/// A request as it goes out.
-pub(super) fn outbound(
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: ForwardBody,
-) -> Request<ForwardBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = headers;
-    request
 }

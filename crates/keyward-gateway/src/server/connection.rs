@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::lent;
 use crate::pipeline;
@@ -73,25 +75,41 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
     // the guard bounds heads, lengths and waiting more strictly than hyper would
     let connection = http1::Builder::new().serve_connection(TokioIo::new(guard), service);
     let mut connection = std::pin::pin!(connection);
-    loop {
-        tokio::select! {
-            biased;
-            // a broken connection has nobody left to tell
-            _ = connection.as_mut() => break,
-            changed = stage.changed() => {
-                let stopped = *stage.borrow_and_update() == Stage::Stopped;
-                connection.as_mut().graceful_shutdown();
-                if stopped {
-                    break;
-                }
-                if changed.is_err() {
-                    // the server was dropped without a drain: no deadline will come
-                    let _ = connection.as_mut().await;
-                    break;
-                }
-            }
+    // a broken connection has nobody left to tell
+    while let Some(changed) = next_stage(connection.as_mut(), &mut stage).await {
+        let stopped = *stage.borrow_and_update() == Stage::Stopped;
+        connection.as_mut().graceful_shutdown();
+        if stopped {
+            break;
+        }
+        if changed.is_err() {
+            // the server was dropped without a drain: no deadline will come
+            let _ = connection.as_mut().await;
+            break;
         }
     }
+}
+
+/// Drives a connection until the listener's next stage; `None` when the connection ends first.
+async fn next_stage(
+    mut connection: Pin<&mut impl Future>,
+    stage: &mut watch::Receiver<Stage>,
+) -> Option<Result<(), watch::error::RecvError>> {
+    let seen = stage.clone();
+    let mut changed = std::pin::pin!(stage.changed());
+    let mut waiting = false;
+    poll_fn(|cx| {
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        // the wait is already registered for this task, and asking again takes a lock
+        if waiting && matches!(seen.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waiting = true;
+        changed.as_mut().poll(cx).map(Some)
+    })
+    .await
 }
 
 /// Says that an answer is over, when it is dropped.

@@ -146,12 +146,10 @@ fn digits(value: &[u8]) -> Result<u64, BadHead> {
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
-    let mut before = 0;
-    head.iter().any(|byte| {
-        let bare = *byte == b'\n' && before != b'\r';
-        before = *byte;
-        bare
-    })
+    let following = head.get(1..).unwrap_or_default();
+    let bare = |(before, byte): &(&u8, &u8)| **byte == b'\n' && **before != b'\r';
+    // counting all of them lets the compiler look at many bytes at a time
+    head.first() == Some(&b'\n') || head.iter().zip(following).filter(bare).count() > 0
 }
 
 /// Whether hyper hands on exactly these bytes: it cuts fragments off, and refuses some characters
