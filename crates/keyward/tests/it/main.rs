@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod away;
 mod coverage;
 mod harness;
 mod keys;
