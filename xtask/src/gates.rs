@@ -39,22 +39,11 @@ pub(crate) fn ci(root: &Path) -> Result<()> {
 }
 
 pub(crate) fn fmt(root: &Path) -> Result<()> {
-    run(
-        cargo(root, &["fmt", "--all", "--check"]),
-        "run `cargo fmt --all`",
-    )
+    run(cargo(root, &["fmt", "--all", "--check"]), "run `cargo fmt --all`")
 }
 
 pub(crate) fn clippy(root: &Path) -> Result<()> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run(cargo(root, &arguments), "correct what clippy names")
 }
 
@@ -69,10 +58,7 @@ pub(crate) fn deny(root: &Path) -> Result<()> {
         return Ok(());
     }
     let arguments = ["deny", "--locked", "check", "bans", "licenses", "sources"];
-    run(
-        cargo(root, &arguments),
-        "see deny.toml for what is accepted and why",
-    )
+    run(cargo(root, &arguments), "see deny.toml for what is accepted and why")
 }
 
 pub(crate) fn machete(root: &Path) -> Result<()> {
@@ -104,9 +90,7 @@ fn cargo(root: &Path, arguments: &[&str]) -> Command {
 }
 
 fn run(mut command: Command, fix: &str) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {command:?}"))?;
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if status.success() {
         return Ok(());
     }

@@ -18,11 +18,8 @@ pub(crate) const OPENAPI: Generated = Generated {
     text: keyward_api::openapi::document_text,
 };
 
-pub(crate) const ERRORS: Generated = Generated {
-    command: "errors",
-    path: "docs/ERRORS.md",
-    text: keyward_api::error::reference,
-};
+pub(crate) const ERRORS: Generated =
+    Generated { command: "errors", path: "docs/ERRORS.md", text: keyward_api::error::reference };
 
 impl Generated {
     /// Writes the file anew.
@@ -38,10 +35,7 @@ impl Generated {
     /// Fails when the committed file differs from what the code says now.
     pub(crate) fn check(&self, root: &Path) -> Result<()> {
         let committed = fs::read_to_string(root.join(self.path)).with_context(|| {
-            format!(
-                "cannot read {}; run `cargo xtask {}`",
-                self.path, self.command
-            )
+            format!("cannot read {}; run `cargo xtask {}`", self.path, self.command)
         })?;
         let current = (self.text)();
         if committed == current {
@@ -58,11 +52,7 @@ impl Generated {
 
 /// The number of the first line in which the two differ, from 1.
 fn first_difference(committed: &str, current: &str) -> usize {
-    let same = committed
-        .lines()
-        .zip(current.lines())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let same = committed.lines().zip(current.lines()).take_while(|(a, b)| a == b).count();
     same + 1
 }
 

@@ -60,7 +60,5 @@ fn run(arguments: &[&str]) -> Result<()> {
 
 fn workspace_root() -> Result<PathBuf> {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    parent
-        .map(Path::to_owned)
-        .context("the manifest of xtask has no parent folder")
+    parent.map(Path::to_owned).context("the manifest of xtask has no parent folder")
 }

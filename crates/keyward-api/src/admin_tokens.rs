@@ -81,8 +81,7 @@ pub struct CreateAdminToken {
 impl CreateAdminToken {
     /// Days until it stops by itself, with the default where none is named.
     pub fn days(&self) -> u32 {
-        self.expires_in_days
-            .unwrap_or(bounds::DEFAULT_ADMIN_TOKEN_DAYS)
+        self.expires_in_days.unwrap_or(bounds::DEFAULT_ADMIN_TOKEN_DAYS)
     }
 }
 
@@ -98,12 +97,7 @@ impl Bounded for CreateAdminToken {
             (None, None) => {}
         }
         bounds::count("scopes", self.scopes.len(), 1, bounds::MAX_SCOPES)?;
-        bounds::number(
-            "expiresInDays",
-            self.days(),
-            1,
-            bounds::MAX_ADMIN_TOKEN_DAYS,
-        )
+        bounds::number("expiresInDays", self.days(), 1, bounds::MAX_ADMIN_TOKEN_DAYS)
     }
 }
 
@@ -124,20 +118,12 @@ pub struct AdminTokenWithSecret {
 impl AdminTokenWithSecret {
     /// The first answer.
     pub fn first(admin_token: AdminToken, secret: ShownOnce) -> Self {
-        Self {
-            admin_token,
-            secret: Some(secret),
-            secret_not_replayable: false,
-        }
+        Self { admin_token, secret: Some(secret), secret_not_replayable: false }
     }
 
     /// The answer to keep for a repetition of the request.
     pub fn replay(admin_token: AdminToken) -> Self {
-        Self {
-            admin_token,
-            secret: None,
-            secret_not_replayable: true,
-        }
+        Self { admin_token, secret: None, secret_not_replayable: true }
     }
 }
 

@@ -65,9 +65,7 @@ actions! {
 impl AuditAction {
     /// The kind of record it is done to: what stands before the dot.
     pub fn target_kind(self) -> &'static str {
-        self.as_str()
-            .split_once('.')
-            .map_or(self.as_str(), |(kind, _)| kind)
+        self.as_str().split_once('.').map_or(self.as_str(), |(kind, _)| kind)
     }
 }
 
@@ -93,11 +91,7 @@ impl FromStr for AuditAction {
     type Err = UnknownAction;
 
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|action| action.as_str() == text)
-            .ok_or(UnknownAction)
+        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or(UnknownAction)
     }
 }
 
@@ -238,10 +232,7 @@ impl AuditEvent {
             action: event.action.clone(),
             outcome: event.outcome.into(),
             actor: Actor::new(&event.actor),
-            target: AuditTarget {
-                kind: event.target_kind.clone(),
-                id: event.target_id.clone(),
-            },
+            target: AuditTarget { kind: event.target_kind.clone(), id: event.target_id.clone() },
             request_id: event.origin.request_id.map(|id| id.to_string()),
             ip: event.origin.ip.clone(),
             user_agent: event.origin.user_agent.clone(),
@@ -255,9 +246,7 @@ impl AuditEvent {
 /// A hash as it stands on the wire: two lower-case digits a byte.
 pub fn hexadecimal(hash: &[u8; 32]) -> String {
     let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    digits
-        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
-        .collect()
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }
 
 /// Which audit events to list. All filters must hold.
@@ -314,15 +303,10 @@ impl ListAuditEventsQuery {
 
 impl Bounded for ListAuditEventsQuery {
     fn check(&self) -> Result<()> {
-        let fields = [
-            ("actorId", &self.actor_id),
-            ("action", &self.action),
-            ("targetId", &self.target_id),
-        ];
+        let fields =
+            [("actorId", &self.actor_id), ("action", &self.action), ("targetId", &self.target_id)];
         for (field, value) in fields {
-            bounds::optional(value.as_deref(), |v| {
-                bounds::bytes(field, v, MAX_FILTER_BYTES)
-            })?;
+            bounds::optional(value.as_deref(), |v| bounds::bytes(field, v, MAX_FILTER_BYTES))?;
         }
         if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
             let text = "to must be later than from";
@@ -376,17 +360,11 @@ mod tests {
     fn wire_words_are_those_of_the_store() {
         for kind in audit::ActorKind::ALL {
             let word = serde_json::json!(kind.as_str());
-            assert!(
-                serde_json::from_value::<ActorKind>(word).is_ok(),
-                "{kind:?}"
-            );
+            assert!(serde_json::from_value::<ActorKind>(word).is_ok(), "{kind:?}");
         }
         for outcome in [audit::AuditOutcome::Succeeded, audit::AuditOutcome::Denied] {
             let word = serde_json::json!(outcome.as_str());
-            assert!(
-                serde_json::from_value::<AuditOutcome>(word).is_ok(),
-                "{outcome:?}"
-            );
+            assert!(serde_json::from_value::<AuditOutcome>(word).is_ok(), "{outcome:?}");
         }
     }
 }

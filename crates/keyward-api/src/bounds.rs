@@ -69,10 +69,7 @@ pub trait Bounded {
 /// not blank.
 pub fn name(field: &str, text: &str) -> Result<()> {
     if text.trim().is_empty() {
-        return Err(Error::validation(
-            field,
-            format!("{field} must not be empty"),
-        ));
+        return Err(Error::validation(field, format!("{field} must not be empty")));
     }
     characters(field, text, MAX_NAME_CHARS)
 }
@@ -85,10 +82,7 @@ pub fn text(field: &str, text: &str, max: usize) -> Result<()> {
 
 fn characters(field: &str, text: &str, max: usize) -> Result<()> {
     if text.chars().count() > max {
-        return Err(Error::validation(
-            field,
-            format!("{field} has at most {max} characters"),
-        ));
+        return Err(Error::validation(field, format!("{field} has at most {max} characters")));
     }
     if text.chars().any(char::is_control) {
         let message = format!("{field} must not contain control characters");
@@ -100,16 +94,10 @@ fn characters(field: &str, text: &str, max: usize) -> Result<()> {
 /// A text of 1 to `max` bytes.
 pub fn bytes(field: &str, text: &str, max: usize) -> Result<()> {
     if text.is_empty() {
-        return Err(Error::validation(
-            field,
-            format!("{field} must not be empty"),
-        ));
+        return Err(Error::validation(field, format!("{field} must not be empty")));
     }
     if text.len() > max {
-        return Err(Error::validation(
-            field,
-            format!("{field} has at most {max} bytes"),
-        ));
+        return Err(Error::validation(field, format!("{field} has at most {max} bytes")));
     }
     Ok(())
 }
@@ -119,10 +107,7 @@ pub fn number(field: &str, value: u32, min: u32, max: u32) -> Result<()> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::validation(
-        field,
-        format!("{field} must lie between {min} and {max}"),
-    ))
+    Err(Error::validation(field, format!("{field} must lie between {min} and {max}")))
 }
 
 /// A list of `min` to `max` entries.
@@ -146,9 +131,7 @@ fn entry_word(entries: usize) -> &'static str {
 /// catalogue to say.
 pub fn scopes(field: &str, scopes: &[String]) -> Result<()> {
     count(field, scopes.len(), 1, MAX_SCOPES)?;
-    scopes
-        .iter()
-        .try_for_each(|scope| bytes(field, scope, MAX_SCOPE_BYTES))
+    scopes.iter().try_for_each(|scope| bytes(field, scope, MAX_SCOPE_BYTES))
 }
 
 /// An e-mail address: one `@` with something around it, no blanks, at most [`MAX_EMAIL_BYTES`].
@@ -160,24 +143,14 @@ pub fn email(field: &str, text: &str) -> Result<()> {
     if well_formed && !text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Ok(());
     }
-    Err(Error::validation(
-        field,
-        format!("{field} must be an address such as ada@example.com"),
-    ))
+    Err(Error::validation(field, format!("{field} must be an address such as ada@example.com")))
 }
 
 /// A lower-case word of letters, digits and `-` that begins with a letter, as in slugs.
 pub fn slug(field: &str, text: &str) -> Result<()> {
     bytes(field, text, MAX_SLUG_BYTES)?;
-    let word = text
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if word
-        && text
-            .bytes()
-            .next()
-            .is_some_and(|first| first.is_ascii_lowercase())
-    {
+    let word = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if word && text.bytes().next().is_some_and(|first| first.is_ascii_lowercase()) {
         return Ok(());
     }
     let message = format!(
@@ -197,11 +170,7 @@ mod tests {
 
     fn field_of(result: Result<()>) -> Option<String> {
         let error = result.err()?;
-        error
-            .details()
-            .get("field")
-            .and_then(|f| f.as_str())
-            .map(str::to_owned)
+        error.details().get("field").and_then(|f| f.as_str()).map(str::to_owned)
     }
 
     #[test]
@@ -211,10 +180,7 @@ mod tests {
         assert_eq!(field_of(name("name", "  ")), refused);
         assert_eq!(field_of(name("name", "a\u{7}b")), refused);
         assert_eq!(field_of(name("name", &"é".repeat(MAX_NAME_CHARS))), None);
-        assert_eq!(
-            field_of(name("name", &"é".repeat(MAX_NAME_CHARS + 1))),
-            refused
-        );
+        assert_eq!(field_of(name("name", &"é".repeat(MAX_NAME_CHARS + 1))), refused);
         assert_eq!(field_of(text("name", "two\nlines", 10)), None);
         assert_eq!(field_of(number("name", 5, 1, 4)), refused);
         assert_eq!(field_of(count("name", 0, 1, 4)), refused);
@@ -224,14 +190,7 @@ mod tests {
     #[test]
     fn addresses_slugs_and_scopes() {
         assert!(email("email", "ada@example.com").is_ok());
-        for bad in [
-            "",
-            "ada",
-            "@example.com",
-            "ada@",
-            "a@b@c",
-            "a da@example.com",
-        ] {
+        for bad in ["", "ada", "@example.com", "ada@", "a@b@c", "a da@example.com"] {
             assert!(email("email", bad).is_err(), "{bad:?}");
         }
         assert!(slug("slug", "acme-inc").is_ok());

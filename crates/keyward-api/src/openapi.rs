@@ -65,10 +65,7 @@ fn sorted(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let members: BTreeMap<String, Value> = members.into_iter().collect();
-            members
-                .into_iter()
-                .map(|(name, member)| (name, sorted(member)))
-                .collect()
+            members.into_iter().map(|(name, member)| (name, sorted(member))).collect()
         }
         Value::Array(entries) => entries.into_iter().map(sorted).collect(),
         other => other,
@@ -79,15 +76,9 @@ fn paths() -> Map<String, Value> {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for operation in OPERATIONS {
         let method = operation.method.as_str().to_ascii_lowercase();
-        paths
-            .entry(operation.path)
-            .or_default()
-            .insert(method, describe(operation));
+        paths.entry(operation.path).or_default().insert(method, describe(operation));
     }
-    paths
-        .into_iter()
-        .map(|(path, item)| (path.to_owned(), Value::Object(item)))
-        .collect()
+    paths.into_iter().map(|(path, item)| (path.to_owned(), Value::Object(item))).collect()
 }
 
 fn describe(operation: &Operation) -> Value {
@@ -111,11 +102,7 @@ fn describe(operation: &Operation) -> Value {
     }
     if let Some(body) = operation.request {
         let content = json!({"application/json": {"schema": reference("schemas", &body.name())}});
-        add(
-            &mut described,
-            "requestBody",
-            json!({"required": true, "content": content}),
-        );
+        add(&mut described, "requestBody", json!({"required": true, "content": content}));
     }
     if let Some(action) = operation.audit {
         add(&mut described, "x-audit-action", json!(action.as_str()));
@@ -152,15 +139,10 @@ fn security(operation: &Operation) -> Value {
 
 fn parameters(operation: &Operation) -> Vec<Value> {
     let path = operation.path_parameters().map(path_parameter);
-    let query = operation
-        .query
-        .into_iter()
-        .flat_map(QuerySchema::parameters);
+    let query = operation.query.into_iter().flat_map(QuerySchema::parameters);
     // a parameter is made of strings, numbers and schemas, which always serialise
     let query = query.filter_map(|parameter| serde_json::to_value(parameter).ok());
-    let key = operation
-        .idempotent
-        .then(|| reference("parameters", "IdempotencyKey"));
+    let key = operation.idempotent.then(|| reference("parameters", "IdempotencyKey"));
     path.chain(query).chain(key).collect()
 }
 
@@ -176,12 +158,7 @@ fn path_parameter(name: &'static str) -> Value {
 /// `tenantId` is a `TenantId`.
 fn type_of(parameter: &str) -> String {
     let mut letters = parameter.chars();
-    letters
-        .next()
-        .map(|first| first.to_ascii_uppercase())
-        .into_iter()
-        .chain(letters)
-        .collect()
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 fn responses(operation: &Operation) -> Map<String, Value> {
@@ -191,32 +168,21 @@ fn responses(operation: &Operation) -> Map<String, Value> {
         let text = "Stored, and some node may still decide from memory until `effectiveBy`.";
         responses.insert("202".to_owned(), success(operation, text));
     }
-    let statuses: BTreeSet<u16> = operation
-        .errors()
-        .into_iter()
-        .map(|code| ErrorInfo::of(code).status)
-        .collect();
+    let statuses: BTreeSet<u16> =
+        operation.errors().into_iter().map(|code| ErrorInfo::of(code).status).collect();
     for status in statuses {
-        responses.insert(
-            status.to_string(),
-            reference("responses", &response_name(status)),
-        );
+        responses.insert(status.to_string(), reference("responses", &response_name(status)));
     }
     responses
 }
 
 fn success(operation: &Operation, text: &str) -> Value {
-    let schema = operation.response.map_or_else(
-        || json!({"type": "object"}),
-        |body| reference("schemas", &body.name()),
-    );
+    let schema = operation
+        .response
+        .map_or_else(|| json!({"type": "object"}), |body| reference("schemas", &body.name()));
     let mut headers = json!({"x-request-id": reference("headers", "RequestId")});
     if operation.idempotent {
-        add(
-            &mut headers,
-            "Idempotency-Replayed",
-            reference("headers", "IdempotencyReplayed"),
-        );
+        add(&mut headers, "Idempotency-Replayed", reference("headers", "IdempotencyReplayed"));
     }
     json!({
         "description": text,
@@ -243,27 +209,14 @@ fn error_responses() -> Map<String, Value> {
 }
 
 fn error_response(status: u16, infos: &[&ErrorInfo]) -> Value {
-    let lines: Vec<String> = infos
-        .iter()
-        .map(|info| format!("`{}`: {}.", info.code.as_str(), info.title))
-        .collect();
+    let lines: Vec<String> =
+        infos.iter().map(|info| format!("`{}`: {}.", info.code.as_str(), info.title)).collect();
     let mut headers = json!({"x-request-id": reference("headers", "RequestId")});
     if status == 401 {
-        add(
-            &mut headers,
-            "WWW-Authenticate",
-            reference("headers", "WwwAuthenticate"),
-        );
+        add(&mut headers, "WWW-Authenticate", reference("headers", "WwwAuthenticate"));
     }
-    if infos
-        .iter()
-        .any(|info| info.retryable && info.status != 500)
-    {
-        add(
-            &mut headers,
-            "Retry-After",
-            reference("headers", "RetryAfter"),
-        );
+    if infos.iter().any(|info| info.retryable && info.status != 500) {
+        add(&mut headers, "Retry-After", reference("headers", "RetryAfter"));
     }
     json!({
         "description": lines.join("\n\n"),
@@ -316,10 +269,7 @@ fn reference(section: &str, name: &str) -> Value {
 fn schemas() -> Map<String, Value> {
     let mut collected = Vec::new();
     schema::path_ids(&mut collected);
-    collected.push((
-        Envelope::name().into_owned(),
-        <Envelope as utoipa::PartialSchema>::schema(),
-    ));
+    collected.push((Envelope::name().into_owned(), <Envelope as utoipa::PartialSchema>::schema()));
     Envelope::schemas(&mut collected);
     for operation in OPERATIONS {
         for body in operation.request.iter().chain(operation.response.iter()) {
@@ -358,11 +308,7 @@ mod tests {
             let pointer = target.strip_prefix('#').unwrap();
             assert!(document.pointer(pointer).is_some(), "{target} is missing");
         }
-        for name in document["components"]["schemas"]
-            .as_object()
-            .unwrap()
-            .keys()
-        {
+        for name in document["components"]["schemas"].as_object().unwrap().keys() {
             let target = format!("#/components/schemas/{name}");
             assert!(found.contains(&target.as_str()), "{target} is not used");
         }
@@ -392,12 +338,7 @@ mod tests {
             let described = &document["paths"][operation.path][&method];
             assert_eq!(described["operationId"], operation.id);
             let scopes: Vec<&str> = operation.scope.iter().map(|scope| scope.as_str()).collect();
-            assert_eq!(
-                described["x-required-scopes"],
-                json!(scopes),
-                "{}",
-                operation.id
-            );
+            assert_eq!(described["x-required-scopes"], json!(scopes), "{}", operation.id);
             match operation.access {
                 Access::Public => assert_eq!(described["security"], json!([])),
                 _ => assert_eq!(described["security"][0]["adminToken"], json!(scopes)),
@@ -410,12 +351,7 @@ mod tests {
         let document = document();
         for body in OPERATIONS.iter().filter_map(|operation| operation.request) {
             let schema = &document["components"]["schemas"][body.name().as_ref()];
-            assert_eq!(
-                schema["additionalProperties"],
-                json!(false),
-                "{}",
-                body.name()
-            );
+            assert_eq!(schema["additionalProperties"], json!(false), "{}", body.name());
         }
     }
 }

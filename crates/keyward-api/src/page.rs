@@ -45,10 +45,7 @@ impl PageRequest {
             let text = "cursor must be the nextCursor of an earlier page, unchanged";
             return Err(Error::validation("cursor", text));
         }
-        Ok(Self {
-            limit,
-            cursor: cursor.map(str::to_owned),
-        })
+        Ok(Self { limit, cursor: cursor.map(str::to_owned) })
     }
 }
 
@@ -84,9 +81,7 @@ impl<T: ToSchema> PartialSchema for Page<T> {
     fn schema() -> RefOr<Schema> {
         let cursor = ObjectBuilder::new()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some(
-                "Send it as `cursor` to get the next page; `null` on the last one.",
-            ));
+            .description(Some("Send it as `cursor` to get the next page; `null` on the last one."));
         ObjectBuilder::new()
             .description(Some(format!("One page of {} entries.", T::name())))
             .property("data", data_of::<T>())
@@ -146,10 +141,7 @@ mod tests {
 
     #[test]
     fn limits_of_a_page() {
-        assert_eq!(
-            PageRequest::new(None, None).unwrap().limit,
-            DEFAULT_PAGE_LIMIT
-        );
+        assert_eq!(PageRequest::new(None, None).unwrap().limit, DEFAULT_PAGE_LIMIT);
         assert!(PageRequest::new(Some(0), None).is_err());
         assert!(PageRequest::new(Some(MAX_PAGE_LIMIT), None).is_ok());
         assert!(PageRequest::new(Some(MAX_PAGE_LIMIT + 1), None).is_err());
@@ -161,17 +153,8 @@ mod tests {
     fn the_documented_limits_are_the_checked_ones() {
         let documented = PageQuery::into_params(|| None);
         let text = serde_json::to_string(&documented).unwrap();
-        assert!(
-            text.contains(&format!("\"maximum\":{MAX_PAGE_LIMIT}")),
-            "{text}"
-        );
-        assert!(
-            text.contains(&format!("\"default\":{DEFAULT_PAGE_LIMIT}")),
-            "{text}"
-        );
-        assert!(
-            text.contains(&format!("\"maxLength\":{MAX_CURSOR_BYTES}")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("\"maximum\":{MAX_PAGE_LIMIT}")), "{text}");
+        assert!(text.contains(&format!("\"default\":{DEFAULT_PAGE_LIMIT}")), "{text}");
+        assert!(text.contains(&format!("\"maxLength\":{MAX_CURSOR_BYTES}")), "{text}");
     }
 }

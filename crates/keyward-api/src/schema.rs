@@ -29,16 +29,11 @@ macro_rules! schema {
 }
 
 fn text(description: &str) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some(description))
+    ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
 
 fn bounded(description: &str, min: usize, max: usize) -> Object {
-    text(description)
-        .min_length(Some(min))
-        .max_length(Some(max))
-        .build()
+    text(description).min_length(Some(min)).max_length(Some(max)).build()
 }
 
 fn id(prefix: &str, description: &str) -> Object {

@@ -27,9 +27,7 @@ impl PartialSchema for ShownOnce {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some(
-                "A secret. It stands in this response only; store it now.",
-            ))
+            .description(Some("A secret. It stands in this response only; store it now."))
             .read_only(true)
             .into()
     }

@@ -69,22 +69,14 @@ impl Bounded for VerifyRequest<'_> {
             bounds::bytes("path", path, bounds::MAX_PATH_BYTES)
         })?;
         if self.method.is_some() != self.path.is_some() {
-            let missing = if self.path.is_some() {
-                "method"
-            } else {
-                "path"
-            };
+            let missing = if self.path.is_some() { "method" } else { "path" };
             let text = "method and path belong together; send both or neither";
             return Err(keyward_core::Error::validation(missing, text));
         }
         bounds::count("scopes", self.scopes.len(), 0, bounds::MAX_SCOPES)?;
         let scope_bytes = bounds::MAX_SCOPE_BYTES;
-        self.scopes
-            .iter()
-            .try_for_each(|scope| bounds::bytes("scopes", scope, scope_bytes))?;
-        bounds::optional(self.ip.as_deref(), |ip| {
-            bounds::bytes("ip", ip, bounds::MAX_IP_BYTES)
-        })?;
+        self.scopes.iter().try_for_each(|scope| bounds::bytes("scopes", scope, scope_bytes))?;
+        bounds::optional(self.ip.as_deref(), |ip| bounds::bytes("ip", ip, bounds::MAX_IP_BYTES))?;
         bounds::optional(self.cost.as_ref(), |cost| {
             bounds::number("cost", *cost, 1, bounds::MAX_COST)
         })
@@ -182,10 +174,7 @@ pub struct TraceStep {
 impl TraceStep {
     /// A step of the decision as callers see it.
     pub const fn new(step: Step, outcome: Outcome) -> Self {
-        Self {
-            check: Cow::Borrowed(step.as_str()),
-            outcome: Cow::Borrowed(outcome.as_str()),
-        }
+        Self { check: Cow::Borrowed(step.as_str()), outcome: Cow::Borrowed(outcome.as_str()) }
     }
 }
 

@@ -3,10 +3,7 @@
 //! Each figure is the median of many batches after a warm-up; the fastest batch stands beside it,
 //! because a shared machine only ever makes code look slower.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark stops at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod product;
 
@@ -20,10 +17,7 @@ const WARM_UP_BATCHES: usize = 20;
 const CALLS_PER_BATCH: u32 = 2_000;
 const TOKEN: &str = include_str!("../tests/golden/keys-0.1.0.json");
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark measures the real machine"
-)]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the real machine")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -96,8 +96,8 @@ impl Claims<'_> {
 fn push(out: &mut Vec<u8>, before: &[u8], text: &str) {
     out.extend_from_slice(before);
     // looking at every byte lets the compiler look at many at a time
-    let escaped = |byte: &u8| matches!(byte, 0..b' ' | b'"' | b'\\');
-    if text.bytes().filter(escaped).count() > 0 {
+    let escaped = |byte: u8| u8::from(byte < b' ') | u8::from(matches!(byte, b'"' | b'\\'));
+    if text.bytes().fold(0, |found, byte| found | escaped(byte)) != 0 {
         // serialising text into memory cannot fail
         let _ = serde_json::to_writer(out, text);
     } else {

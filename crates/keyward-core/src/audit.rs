@@ -88,9 +88,7 @@ impl AuditOutcome {
 
     /// The outcome of a stored word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Succeeded, Self::Denied]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == word)
+        [Self::Succeeded, Self::Denied].into_iter().find(|outcome| outcome.as_str() == word)
     }
 }
 
@@ -192,12 +190,7 @@ mod tests {
             sequence: 1,
             id: AuditEventId::from_bits(1),
             at: Timestamp::from_millis(5),
-            actor: Actor {
-                kind: ActorKind::System,
-                id: "-".into(),
-                name: "x".into(),
-                role: None,
-            },
+            actor: Actor { kind: ActorKind::System, id: "-".into(), name: "x".into(), role: None },
             origin: Origin::default(),
             action: "tenant.created".into(),
             target_kind: "tenant".into(),
@@ -213,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_field_is_part_of_the_hash() {
-        let changes: [fn(&mut AuditEvent); 12] = [
+        let alterations: [fn(&mut AuditEvent); 12] = [
             |e| e.sequence = 2,
             |e| e.id = AuditEventId::from_bits(2),
             |e| e.at = Timestamp::from_millis(6),
@@ -229,10 +222,10 @@ mod tests {
         ];
         assert!(event().follows("operator", 0, &GENESIS));
         assert!(!event().follows("ten_1", 0, &GENESIS), "another chain");
-        for change in changes {
-            let mut changed = event();
-            change(&mut changed);
-            assert!(!changed.follows("operator", 0, &GENESIS), "{changed:?}");
+        for alter in alterations {
+            let mut altered = event();
+            alter(&mut altered);
+            assert!(!altered.follows("operator", 0, &GENESIS), "{altered:?}");
         }
     }
 

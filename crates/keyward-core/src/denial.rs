@@ -76,10 +76,7 @@ impl Denial {
                     .to_owned()
             }
             ErrorCode::RbacDenied => {
-                format!(
-                    "The role {} of the key's owner may not use this",
-                    context.role
-                )
+                format!("The role {} of the key's owner may not use this", context.role)
             }
             ErrorCode::Forbidden if self.step == Step::Scope => {
                 format!("The API key lacks a scope that {method} {path} requires")
@@ -95,19 +92,14 @@ impl Denial {
     fn with_particulars(self, error: Error, context: &DenialContext<'_>) -> Error {
         match (self.step, context.route) {
             (Step::Scope, RouteMatch::Route(route)) => {
-                let granted = context
-                    .key
-                    .map(|key| context.catalog.scope_names(key.scopes));
+                let granted = context.key.map(|key| context.catalog.scope_names(key.scopes));
                 let granted: Vec<&str> = granted.into_iter().flatten().collect();
                 error
                     .with("requiredScopes", required(context, route))
                     .with("grantedScopes", granted)
             }
             (Step::Role, RouteMatch::Route(route)) => {
-                let areas = route
-                    .alternatives
-                    .iter()
-                    .map(|alternative| alternative.areas);
+                let areas = route.alternatives.iter().map(|alternative| alternative.areas);
                 let areas = areas.fold(AreaSet::EMPTY, AreaSet::union);
                 let areas: Vec<&str> = context.catalog.area_names(areas).collect();
                 error.with("role", context.role).with("areas", areas)
@@ -117,15 +109,10 @@ impl Denial {
                 error.with("allowedMethods", methods)
             }
             (Step::Environment, _) => {
-                let served: Vec<&str> = context
-                    .environments
-                    .iter()
-                    .map(Environment::as_str)
-                    .collect();
+                let served: Vec<&str> =
+                    context.environments.iter().map(Environment::as_str).collect();
                 let key = context.key.map_or("-", |key| key.environment.as_str());
-                error
-                    .with("keyEnvironment", key)
-                    .with("servedEnvironments", served)
+                error.with("keyEnvironment", key).with("servedEnvironments", served)
             }
             (Step::State, _) => {
                 let instant = |at: Option<Timestamp>| at.map_or(Value::Null, |at| json!(at));
@@ -148,31 +135,15 @@ impl Denial {
 /// The alternatives of a route as lists of names.
 fn required(context: &DenialContext<'_>, route: &Route) -> Value {
     let names = |alternative: &Alternative| -> Value {
-        context
-            .catalog
-            .scope_names(alternative.scopes)
-            .collect::<Vec<_>>()
-            .into()
+        context.catalog.scope_names(alternative.scopes).collect::<Vec<_>>().into()
     };
-    route
-        .alternatives
-        .iter()
-        .map(names)
-        .collect::<Vec<_>>()
-        .into()
+    route.alternatives.iter().map(names).collect::<Vec<_>>().into()
 }
 
 fn environment_text(context: &DenialContext<'_>) -> String {
     let key = context.key.map_or("-", |key| key.environment.as_str());
-    let served: Vec<&str> = context
-        .environments
-        .iter()
-        .map(Environment::as_str)
-        .collect();
-    format!(
-        "This is a {key} key, and this address serves {}",
-        served.join(", ")
-    )
+    let served: Vec<&str> = context.environments.iter().map(Environment::as_str).collect();
+    format!("This is a {key} key, and this address serves {}", served.join(", "))
 }
 
 fn tenant_text(reason: Reason, context: &DenialContext<'_>) -> String {

@@ -50,10 +50,7 @@ impl FromStr for Environment {
     type Err = UnknownEnvironment;
 
     fn from_str(text: &str) -> Result<Self, UnknownEnvironment> {
-        Self::ALL
-            .into_iter()
-            .find(|e| e.as_str() == text)
-            .ok_or(UnknownEnvironment)
+        Self::ALL.into_iter().find(|e| e.as_str() == text).ok_or(UnknownEnvironment)
     }
 }
 
@@ -72,9 +69,7 @@ impl EnvironmentSet {
 
     /// The members, in their order.
     pub fn iter(self) -> impl Iterator<Item = Environment> {
-        Environment::ALL
-            .into_iter()
-            .filter(move |e| self.contains(*e))
+        Environment::ALL.into_iter().filter(move |e| self.contains(*e))
     }
 }
 

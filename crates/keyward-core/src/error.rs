@@ -106,12 +106,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with its public text: what is wrong and what to do about it.
     pub fn new(code: ErrorCode, public: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            public: public.into(),
-            details: Map::new(),
-            internal: None,
-        }
+        Self { code, public: public.into(), details: Map::new(), internal: None }
     }
 
     /// A defect of ours. `internal` goes to the log only.

@@ -25,9 +25,7 @@ fn time_ordered(clock: &dyn Clock) -> u128 {
     let mut random = [0_u8; 10];
     clock.fill_random(&mut random);
     let millis = u128::try_from(clock.now().as_millis()).unwrap_or(0);
-    let low = random
-        .iter()
-        .fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
+    let low = random.iter().fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
     (millis << 80) | low
 }
 
@@ -37,9 +35,7 @@ fn parse(prefix: &'static str, text: &str) -> Result<u128, InvalidId> {
         .and_then(|rest| rest.strip_prefix('_'))
         .filter(|digits| digits.len() == ID_DIGITS)
         .ok_or(InvalidId { prefix })?;
-    base62::decode::<16>(digits.as_bytes())
-        .map(u128::from_be_bytes)
-        .ok_or(InvalidId { prefix })
+    base62::decode::<16>(digits.as_bytes()).map(u128::from_be_bytes).ok_or(InvalidId { prefix })
 }
 
 fn write(prefix: &str, bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,11 +155,7 @@ mod tests {
             "ten_00000000000000000000071",
             "ten_zzzzzzzzzzzzzzzzzzzzzz",
         ] {
-            assert_eq!(
-                text.parse::<TenantId>(),
-                Err(InvalidId { prefix: "ten" }),
-                "{text}"
-            );
+            assert_eq!(text.parse::<TenantId>(), Err(InvalidId { prefix: "ten" }), "{text}");
         }
     }
 }

@@ -54,10 +54,7 @@ impl IpAllowlist {
     pub fn within(&self, other: &Self) -> bool {
         other.is_open()
             || (!self.is_open()
-                && self
-                    .0
-                    .iter()
-                    .all(|mine| other.0.iter().any(|theirs| theirs.contains(mine))))
+                && self.0.iter().all(|mine| other.0.iter().any(|theirs| theirs.contains(mine))))
     }
 
     /// An address the list allows; `None` when it allows every address.
@@ -145,9 +142,7 @@ mod tests {
 
     #[test]
     fn the_last_network_counts_and_one_more_is_refused() {
-        let many: Vec<String> = (1..=MAX_NETWORKS)
-            .map(|n| format!("10.0.{n}.0/24"))
-            .collect();
+        let many: Vec<String> = (1..=MAX_NETWORKS).map(|n| format!("10.0.{n}.0/24")).collect();
         let list = IpAllowlist::parse(&many).unwrap();
         assert!(list.allows("10.0.32.1".parse().unwrap()));
         assert!(!list.allows("10.0.33.1".parse().unwrap()));

@@ -68,10 +68,7 @@ pub struct TenantNaming {
 
 impl Default for TenantNaming {
     fn default() -> Self {
-        Self {
-            label: "Tenant".to_owned(),
-            header: None,
-        }
+        Self { label: "Tenant".to_owned(), header: None }
     }
 }
 
@@ -215,22 +212,13 @@ impl Profile {
     /// Checks what the types cannot say. The message names the member to fix.
     pub fn validate(&self) -> Result<()> {
         let refuse = |member: &str, text: String| {
-            Err(Error::validation(
-                member,
-                format!("profile: {member}: {text}"),
-            ))
+            Err(Error::validation(member, format!("profile: {member}: {text}")))
         };
         if !is_segment(&self.name) {
-            return refuse(
-                "name",
-                "use lower-case letters, digits, '-' and '_'".to_owned(),
-            );
+            return refuse("name", "use lower-case letters, digits, '-' and '_'".to_owned());
         }
         if !self.base_path.starts_with('/') || self.base_path.ends_with('/') {
-            return refuse(
-                "base_path",
-                "begin with '/' and do not end with one".to_owned(),
-            );
+            return refuse("base_path", "begin with '/' and do not end with one".to_owned());
         }
         self.keys.validate()?;
         if self.roles.is_empty() || self.roles.len() > MAX_ROLES {
@@ -260,16 +248,10 @@ impl Profile {
 impl KeyPolicy {
     fn validate(&self) -> Result<()> {
         let refuse = |member: &str, text: String| {
-            Err(Error::validation(
-                member,
-                format!("profile: keys.{member}: {text}"),
-            ))
+            Err(Error::validation(member, format!("profile: keys.{member}: {text}")))
         };
         if !is_word(&self.prefix, MAX_PREFIX_BYTES) {
-            return refuse(
-                "prefix",
-                "use lower-case letters, digits and single '_'".to_owned(),
-            );
+            return refuse("prefix", "use lower-case letters, digits and single '_'".to_owned());
         }
         if self.environments.is_empty() {
             return refuse("environments", "name at least one environment".to_owned());
@@ -282,17 +264,12 @@ impl KeyPolicy {
             return refuse("environments", text);
         }
         // the words of environments that are not offered stand in the format too
-        let unnamed = Environment::ALL
-            .into_iter()
-            .filter(|e| !self.environments.contains_key(e));
+        let unnamed = Environment::ALL.into_iter().filter(|e| !self.environments.contains_key(e));
         words.extend(unnamed.map(|environment| environment.as_str().to_owned()));
         words.push("adm".to_owned());
         words.sort_unstable();
         if words.windows(2).any(|pair| pair.first() == pair.last()) {
-            return refuse(
-                "environments",
-                "each word stands once, and 'adm' is taken".to_owned(),
-            );
+            return refuse("environments", "each word stands once, and 'adm' is taken".to_owned());
         }
         if self.carriers.is_empty() {
             return refuse("carriers", "name at least one carrier".to_owned());

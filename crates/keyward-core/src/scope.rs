@@ -83,11 +83,7 @@ impl ScopeSet {
 
     /// The set of the one scope at this position, empty when the position is past the last.
     pub const fn of(position: usize) -> Self {
-        if position < MAX_SCOPES {
-            Self(1 << position)
-        } else {
-            Self(0)
-        }
+        if position < MAX_SCOPES { Self(1 << position) } else { Self(0) }
     }
 
     /// The scopes in either set.
@@ -142,16 +138,7 @@ mod tests {
         assert_eq!(check("reports"), Err(InvalidScopeName::Bare));
         assert_eq!(check("*"), Err(InvalidScopeName::Wildcard));
         assert_eq!(check("reports:*"), Err(InvalidScopeName::Wildcard));
-        for text in [
-            "",
-            ":",
-            "a:",
-            ":a",
-            "a:b:c",
-            "Reports:read",
-            "reports: read",
-            "1:a",
-        ] {
+        for text in ["", ":", "a:", ":a", "a:b:c", "Reports:read", "reports: read", "1:a"] {
             assert_eq!(check(text), Err(InvalidScopeName::Malformed), "{text:?}");
         }
     }

@@ -106,11 +106,7 @@ fn check(file: &GoldenFile) {
         assert_eq!(presented.kind, key.kind(), "{}", key.token);
         assert_eq!(presented.id_bits, u128::from_be_bytes(array(&key.id_bits)));
         assert!(tags.made(presented.id_bits), "{}", key.token);
-        assert!(
-            pepper.hash(&presented).matches(&key.hash()),
-            "{}",
-            key.token
-        );
+        assert!(pepper.hash(&presented).matches(&key.hash()), "{}", key.token);
         assert!(format.occurs_in(&key.token));
 
         let random = [bytes_of(&key.id_random), bytes_of(&key.secret_random)].concat();
@@ -126,9 +122,7 @@ fn check(file: &GoldenFile) {
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).unwrap();
     let pairs = hex.as_bytes().chunks(2);
-    pairs
-        .map(|pair| u8::try_from(digit(pair[0]) * 16 + digit(pair[1])).unwrap())
-        .collect()
+    pairs.map(|pair| u8::try_from(digit(pair[0]) * 16 + digit(pair[1])).unwrap()).collect()
 }
 
 fn array<const N: usize>(hex: &str) -> [u8; N] {

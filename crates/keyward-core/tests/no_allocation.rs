@@ -14,14 +14,8 @@ const TOKEN: &str = "asiri_live_0000000000000L1b9AYdp1";
 #[test]
 fn decisions_allocate_nothing() {
     let good = key();
-    let other = KeyFacts {
-        environment: Environment::Test,
-        ..good
-    };
-    let departed = KeyFacts {
-        ceiling: None,
-        ..good
-    };
+    let other = KeyFacts { environment: Environment::Test, ..good };
+    let departed = KeyFacts { ceiling: None, ..good };
     for (key, method, path, granted) in [
         (good, "GET", "/v1/reports/42/items/7", true),
         (good, "GET", "/v1/universe", true),
@@ -45,9 +39,7 @@ fn tokens_are_parsed_without_allocation() {
         serde_json::from_str(include_str!("golden/keys-0.1.0.json")).unwrap();
     let token = file["keys"][2]["token"].as_str().unwrap();
     let words = ["live", "stg", "dev", "test"];
-    let format = TokenFormat::new("asiri", |environment| {
-        words[environment as usize].to_owned()
-    });
+    let format = TokenFormat::new("asiri", |environment| words[environment as usize].to_owned());
     let pepper = Pepper::new(1, &[1; 32]);
     let tags = TagKey::new(&[2; 32]);
     let info = measure(|| {

@@ -3,7 +3,7 @@
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -32,9 +32,9 @@ pub(crate) async fn serve(
     arrival: &Arrival,
     request: Request<Incoming>,
 ) -> Response<PlaneBody> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut exchange = Exchange::begin(plane, arrival, &parts);
-    let outcome = exchange.answer(parts, body).await;
+    let outcome = exchange.answer(&mut parts, body).await;
     exchange.finish(outcome)
 }
 
@@ -85,18 +85,18 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    async fn answer(&mut self, parts: Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
+    async fn answer(&mut self, parts: &mut Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
         self.arrival.admit()?;
         self.plane.may_decide()?;
-        let uri = parts.uri.clone();
-        let target = self.read_target(&parts, &uri)?;
+        let target = self.read_target(parts)?;
         check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;
-        let caller = self.authenticate(&parts);
-        let route = self.route(&parts, target);
-        let permit = self.authorize(&parts, target, caller, route)?;
+        let caller = self.authenticate(parts);
+        let route = self.route(parts, target);
+        let permit = self.authorize(parts, target, caller, route)?;
         self.record.permitted = true;
         match &permit.route().builtin {
-            Some(name) => self.answer_builtin(name, &parts, target, body).await,
+            // rare and large, so not a part of every request's state
+            Some(name) => Box::pin(self.answer_builtin(name, parts, target, body)).await,
             None => self.forward(permit, parts, body).await,
         }
     }
@@ -129,7 +129,8 @@ impl<'p> Exchange<'p> {
     }
 
     /// The path as it will be matched and forwarded.
-    fn read_target<'u>(&self, parts: &Parts, uri: &'u Uri) -> Staged<Target<'u>> {
+    fn read_target<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
+        let uri = &parts.uri;
         let text = uri.path_and_query().map_or("", |whole| whole.as_str());
         let target = Target::parse(text).map_err(Error::from)?;
         let named = parts.headers.get(HOST).map(HeaderValue::as_bytes);
@@ -246,7 +247,7 @@ impl<'p> Exchange<'p> {
     async fn forward(
         &self,
         permit: Permit<'p>,
-        parts: Parts,
+        parts: &mut Parts,
         body: Incoming,
     ) -> Staged<Response<PlaneBody>> {
         let product = &self.plane.product;

@@ -88,12 +88,12 @@ pub(crate) fn push_traceparent(id: RequestId, out: &mut BytesMut) {
 }
 
 fn push_hex(out: &mut BytesMut, bytes: &[u8]) {
-    const fn digit(nibble: u8) -> u8 {
-        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; 2 * size_of::<u128>()];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    for byte in bytes {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
+    out.extend_from_slice(digits.get(..2 * bytes.len()).unwrap_or_default());
 }
 
 #[cfg(test)]

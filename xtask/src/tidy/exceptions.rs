@@ -73,12 +73,8 @@ mod tests {
     use super::*;
 
     fn problems(list: &str, value: usize) -> Vec<String> {
-        let finding = Finding {
-            rule: "file-lines",
-            subject: "src/a.rs".to_owned(),
-            value,
-            limit: 500,
-        };
+        let finding =
+            Finding { rule: "file-lines", subject: "src/a.rs".to_owned(), value, limit: 500 };
         Exceptions::parse_any(list).unwrap().apply(vec![finding])
     }
 
@@ -87,39 +83,26 @@ mod tests {
         let list = "# long by nature\nfile-lines src/a.rs 620 # a table\n";
         assert_eq!(problems(list, 620), Vec::<String>::new());
         assert!(problems(list, 621).concat().contains("621 (at most 500)"));
-        assert!(
-            problems(list, 610)
-                .concat()
-                .contains("lower the exception to 610")
-        );
+        assert!(problems(list, 610).concat().contains("lower the exception to 610"));
     }
 
     #[test]
     fn an_unused_exception_fails() {
         let list = "file-lines src/a.rs 620\ncolumns src/b.rs 1\n";
-        assert!(
-            problems(list, 620)
-                .concat()
-                .contains("columns src/b.rs needs no exception")
-        );
+        assert!(problems(list, 620).concat().contains("columns src/b.rs needs no exception"));
     }
 
     #[test]
     fn a_malformed_list_is_refused() {
-        for list in [
-            "file-lines src/a.rs",
-            "file-lines src/a.rs many",
-            "a b 1\na b 2",
-        ] {
+        for list in ["file-lines src/a.rs", "file-lines src/a.rs many", "a b 1\na b 2"] {
             assert!(Exceptions::parse_any(list).is_err(), "{list}");
         }
     }
 
     #[test]
     fn the_list_cannot_grow() {
-        let list: Vec<String> = (0..=MOST_EXCEPTIONS)
-            .map(|n| format!("columns src/{n}.rs 1"))
-            .collect();
+        let list: Vec<String> =
+            (0..=MOST_EXCEPTIONS).map(|n| format!("columns src/{n}.rs 1")).collect();
         assert!(Exceptions::parse(&list.join("\n")).is_err());
     }
 }

@@ -44,12 +44,7 @@ struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            rule,
-            subject,
-            value,
-            limit,
-        } = self;
+        let Self { rule, subject, value, limit } = self;
         write!(f, "{rule} {subject} {value} (at most {limit})")
     }
 }
@@ -59,10 +54,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let mut findings = Vec::new();
     for path in files(root)? {
         findings.extend(names::scan(&path));
-        if !EXTENSIONS
-            .iter()
-            .any(|extension| has_extension(&path, extension))
-        {
+        if !EXTENSIONS.iter().any(|extension| has_extension(&path, extension)) {
             continue;
         }
         let text =
@@ -75,11 +67,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{} to correct:\n  {}",
-        problems.len(),
-        problems.join("\n  ")
-    )
+    bail!("{} to correct:\n  {}", problems.len(), problems.join("\n  "))
 }
 
 /// All findings of one file.
@@ -94,9 +82,7 @@ fn scan(path: &str, text: &str) -> Result<Vec<Finding>> {
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
-    Path::new(path)
-        .extension()
-        .is_some_and(|found| found == extension)
+    Path::new(path).extension().is_some_and(|found| found == extension)
 }
 
 /// Whether the whole file is about tests: `tests.rs`, anything in `tests/`, and `a.test.ts`.
@@ -108,23 +94,14 @@ fn is_test_file(path: &str) -> bool {
 }
 
 fn files(root: &Path) -> Result<Vec<String>> {
-    let arguments = [
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ];
+    let arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     let output = Command::new("git")
         .current_dir(root)
         .args(arguments)
         .output()
         .context("cannot start git")?;
     if !output.status.success() {
-        bail!(
-            "git ls-files failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
     let mut files: Vec<String> = names
@@ -144,10 +121,7 @@ mod tests {
     /// `value` by rule and subject of everything found in `text`.
     fn found(path: &str, text: &str) -> Vec<(&'static str, String, usize)> {
         let findings = scan(path, text).unwrap();
-        findings
-            .into_iter()
-            .map(|f| (f.rule, f.subject, f.value))
-            .collect()
+        findings.into_iter().map(|f| (f.rule, f.subject, f.value)).collect()
     }
 
     fn function(name: &str, lines: usize) -> String {
@@ -156,30 +130,19 @@ mod tests {
 
     #[test]
     fn a_tidy_file_has_no_findings() {
-        let text = format!(
-            "{}{}",
-            function("a", MAX_FUNCTION_LINES),
-            function("handle", 40)
-        );
+        let text = format!("{}{}", function("a", MAX_FUNCTION_LINES), function("handle", 40));
         assert_eq!(found("src/a.rs", &text), []);
     }
 
     #[test]
     fn long_functions_and_handlers_are_named_with_their_type() {
         let text = format!("struct A;\nimpl A {{\n{}}}\n", function("grow", 71));
-        assert_eq!(
-            found("src/a.rs", &text),
-            [("function-lines", "src/a.rs:A::grow".into(), 71)]
-        );
-        let blank = function("a", 71)
-            .replace("{\n", "{\n\n    // why\n")
-            .replacen("    work();\n", "", 1);
+        assert_eq!(found("src/a.rs", &text), [("function-lines", "src/a.rs:A::grow".into(), 71)]);
+        let blank =
+            function("a", 71).replace("{\n", "{\n\n    // why\n").replacen("    work();\n", "", 1);
         assert_eq!(found("src/a.rs", &blank), []);
         let text = function("handle", 41);
-        assert_eq!(
-            found("src/a.rs", &text),
-            [("handler-lines", "src/a.rs:handle".into(), 41)]
-        );
+        assert_eq!(found("src/a.rs", &text), [("handler-lines", "src/a.rs:handle".into(), 41)]);
     }
 
     #[test]
@@ -192,10 +155,7 @@ mod tests {
     #[test]
     fn tests_at_the_end_of_a_file_have_their_own_budget() {
         let tests = |lines| {
-            format!(
-                "#[cfg(test)]\nmod tests {{\n{}}}\n",
-                "const _: () = ();\n".repeat(lines)
-            )
+            format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "const _: () = ();\n".repeat(lines))
         };
         let product = "const A: () = ();\n".repeat(400);
         assert_eq!(found("src/a.rs", &format!("{product}{}", tests(300))), []);
@@ -217,10 +177,7 @@ mod tests {
     #[test]
     fn notes_to_self_need_a_reference() {
         let note = |rest: &str| format!("// {}{rest}\n", text::NOTES[0]);
-        assert_eq!(
-            found("src/a.rs", &note(": later")),
-            [("naked-note", "src/a.rs".into(), 1)]
-        );
+        assert_eq!(found("src/a.rs", &note(": later")), [("naked-note", "src/a.rs".into(), 1)]);
         assert_eq!(found("src/a.rs", &note("(docs/adr/0007): later")), []);
         assert_eq!(found("src/a.rs", "const MASTODON: u8 = 1;\n"), []);
     }
@@ -231,14 +188,8 @@ mod tests {
         let inside = format!("fn a() {{\n{wait}}}\n");
         assert_eq!(found("src/a.rs", &inside), []);
         let test = format!("#[cfg(test)]\nmod tests {{\n{inside}}}\n");
-        assert_eq!(
-            found("src/a.rs", &test),
-            [("wait-in-test", "src/a.rs".into(), 1)]
-        );
-        assert_eq!(
-            found("tests/a.rs", &inside),
-            [("wait-in-test", "tests/a.rs".into(), 1)]
-        );
+        assert_eq!(found("src/a.rs", &test), [("wait-in-test", "src/a.rs".into(), 1)]);
+        assert_eq!(found("tests/a.rs", &inside), [("wait-in-test", "tests/a.rs".into(), 1)]);
     }
 
     #[test]

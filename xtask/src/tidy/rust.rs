@@ -19,18 +19,10 @@ impl Source {
     /// Reads a file.
     pub(super) fn parse(path: &str, text: &str) -> Result<Self> {
         let file: File = syn::parse_str(text).with_context(|| format!("cannot parse {path}"))?;
-        let mut source = Self {
-            functions: Vec::new(),
-            drawers: Vec::new(),
-            test_lines: Vec::new(),
-        };
+        let mut source =
+            Self { functions: Vec::new(), drawers: Vec::new(), test_lines: Vec::new() };
         let code = text.lines().map(has_code).collect();
-        Reader {
-            source: &mut source,
-            within: String::new(),
-            code,
-        }
-        .visit_file(&file);
+        Reader { source: &mut source, within: String::new(), code }.visit_file(&file);
         source.test_lines.sort_unstable();
         source.test_lines.dedup();
         Ok(source)
@@ -50,18 +42,10 @@ impl Source {
             } else {
                 ("function-lines", MAX_FUNCTION_LINES)
             };
-            Finding {
-                rule,
-                subject: format!("{path}:{name}"),
-                value: *lines,
-                limit,
-            }
+            Finding { rule, subject: format!("{path}:{name}"), value: *lines, limit }
         });
         let long = functions.filter(|finding| finding.value > finding.limit);
-        let drawers = self
-            .drawers
-            .iter()
-            .map(|name| names::finding(format!("{path}:{name}")));
+        let drawers = self.drawers.iter().map(|name| names::finding(format!("{path}:{name}")));
         long.chain(drawers).collect()
     }
 }
@@ -78,13 +62,8 @@ impl Reader<'_> {
     fn function(&mut self, signature: &Signature, block: &Block) {
         let name = format!("{}{}", self.within, signature.ident);
         let (first, last) = (signature.span().start().line, block.span().end().line);
-        let lines = self
-            .code
-            .iter()
-            .take(last)
-            .skip(first.saturating_sub(1))
-            .filter(|code| **code)
-            .count();
+        let lines =
+            self.code.iter().take(last).skip(first.saturating_sub(1)).filter(|code| **code).count();
         self.source.functions.push((name, lines));
     }
 }
@@ -137,8 +116,7 @@ fn type_name(of: &Type) -> String {
         return String::new();
     };
     let last = path.path.segments.last();
-    last.map(|segment| format!("{}::", segment.ident))
-        .unwrap_or_default()
+    last.map(|segment| format!("{}::", segment.ident)).unwrap_or_default()
 }
 
 /// Whether it is `#[cfg(test)]`.

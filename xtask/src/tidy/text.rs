@@ -3,11 +3,7 @@
 use super::{Finding, MAX_COLUMNS, MAX_FILE_LINES, MAX_TEST_FILE_LINES, is_test_file};
 
 /// Words of notes to oneself, in pieces so that this file has none.
-pub(super) const NOTES: [&str; 3] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-];
+pub(super) const NOTES: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 /// The call that waits for time to pass, without its parenthesis.
 pub(super) const WAIT: &str = concat!("sle", "ep");
 
@@ -17,34 +13,19 @@ pub(super) fn scan(path: &str, text: &str, tests: &[usize]) -> Vec<Finding> {
     let in_tests = |number: usize| is_test_file(path) || tests.binary_search(&number).is_ok();
     let numbered = || lines.iter().zip(1_usize..);
     let count = |matches: &dyn Fn(&str, usize) -> bool| {
-        numbered()
-            .filter(|(line, number)| matches(line, *number))
-            .count()
+        numbered().filter(|(line, number)| matches(line, *number)).count()
     };
     let waits = format!("{WAIT}(");
     let (length, limit) = length(path, lines.len(), tests.len());
     [
         ("file-lines", length, limit),
-        (
-            "columns",
-            count(&|line, _| line.chars().count() > MAX_COLUMNS),
-            0,
-        ),
+        ("columns", count(&|line, _| line.chars().count() > MAX_COLUMNS), 0),
         ("naked-note", count(&|line, _| has_naked_note(line)), 0),
-        (
-            "wait-in-test",
-            count(&|line, number| in_tests(number) && line.contains(&waits)),
-            0,
-        ),
+        ("wait-in-test", count(&|line, number| in_tests(number) && line.contains(&waits)), 0),
     ]
     .into_iter()
     .filter(|(_, value, limit)| value > limit)
-    .map(|(rule, value, limit)| Finding {
-        rule,
-        subject: path.to_owned(),
-        value,
-        limit,
-    })
+    .map(|(rule, value, limit)| Finding { rule, subject: path.to_owned(), value, limit })
     .collect()
 }
 
@@ -64,9 +45,7 @@ fn has_naked_note(line: &str) -> bool {
     NOTES.iter().any(|word| {
         line.match_indices(word).any(|(start, _)| {
             let before = line.get(..start).and_then(|text| text.chars().next_back());
-            let after = line
-                .get(start + word.len()..)
-                .and_then(|text| text.chars().next());
+            let after = line.get(start + word.len()..).and_then(|text| text.chars().next());
             let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
             !is_word(before) && !is_word(after) && after != Some('(')
         })

@@ -39,10 +39,7 @@ impl ErrorInfo {
     /// What is known about this code.
     pub fn of(code: ErrorCode) -> &'static Self {
         // a test proves that every code has its row
-        ERRORS
-            .iter()
-            .find(|info| info.code == code)
-            .unwrap_or(&table::INTERNAL)
+        ERRORS.iter().find(|info| info.code == code).unwrap_or(&table::INTERNAL)
     }
 
     /// The HTTP status.
@@ -86,11 +83,7 @@ impl Envelope {
     /// reference is served, such as [`DEFAULT_DOCS_BASE`].
     pub fn new(error: &Error, request_id: RequestId, docs_base: &str) -> Self {
         let mut details = error.details().clone();
-        let url = format!(
-            "{}/errors/{}",
-            docs_base.trim_end_matches('/'),
-            error.code().as_str()
-        );
+        let url = format!("{}/errors/{}", docs_base.trim_end_matches('/'), error.code().as_str());
         details.insert("docUrl".to_owned(), Value::String(url));
         Self {
             error: ErrorBody {
@@ -113,10 +106,7 @@ impl Envelope {
 
 /// Status and body of an error, for every plane.
 pub fn render(error: &Error, request_id: RequestId, docs_base: &str) -> (StatusCode, Vec<u8>) {
-    (
-        status(error.code()),
-        Envelope::new(error, request_id, docs_base).to_bytes(),
-    )
+    (status(error.code()), Envelope::new(error, request_id, docs_base).to_bytes())
 }
 
 #[cfg(test)]
@@ -129,11 +119,7 @@ mod tests {
     #[test]
     fn every_code_has_one_row() {
         let rows: Vec<ErrorCode> = ERRORS.iter().map(|info| info.code).collect();
-        assert_eq!(
-            rows,
-            ErrorCode::ALL,
-            "the table follows the order of the codes"
-        );
+        assert_eq!(rows, ErrorCode::ALL, "the table follows the order of the codes");
         for info in ERRORS {
             assert_ne!(info.http_status().as_u16(), 0, "{:?}", info.code);
             assert!(!info.causes.is_empty(), "{:?}", info.code);
@@ -146,9 +132,8 @@ mod tests {
     #[test]
     fn statuses_are_those_of_the_contract() {
         let statuses: BTreeSet<u16> = ERRORS.iter().map(|info| info.status).collect();
-        let contract = [
-            400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 429, 431, 500, 502, 503, 504,
-        ];
+        let contract =
+            [400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 422, 429, 431, 500, 502, 503, 504];
         assert_eq!(statuses, BTreeSet::from(contract));
     }
 

@@ -130,10 +130,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         title: "The tenant header does not fit the key",
         meaning: "The product requires a tenant header, and it is missing or names another tenant \
                   than the key's.",
-        causes: &[
-            "The header is missing.",
-            "The id was copied from another tenant.",
-        ],
+        causes: &["The header is missing.", "The id was copied from another tenant."],
         fix: "Send the id of the key's own tenant in the header that the message names.",
     },
     ErrorInfo {
@@ -268,10 +265,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: false,
         title: "The idempotency key belongs to another request",
         meaning: "The key was used for a request with another method, path or body.",
-        causes: &[
-            "One key for several requests.",
-            "The body was changed between retries.",
-        ],
+        causes: &["One key for several requests.", "The body was changed between retries."],
         fix: "Use a new idempotency key for each request, and the same one for its retries only.",
     },
     ErrorInfo {
@@ -310,10 +304,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         retryable: false,
         title: "The content type is not one we read",
         meaning: "The body has another `Content-Type` than the operation reads.",
-        causes: &[
-            "`Content-Type` is missing.",
-            "A form was sent instead of JSON.",
-        ],
+        causes: &["`Content-Type` is missing.", "A form was sent instead of JSON."],
         fix: "Send `Content-Type: application/json` and JSON.",
     },
     ErrorInfo {

@@ -112,10 +112,7 @@ pub struct RotateKey {
 impl RotateKey {
     /// The overlap in milliseconds, with the default where none is named.
     pub fn overlap_ms(&self) -> i64 {
-        i64::from(
-            self.overlap_seconds
-                .unwrap_or(bounds::DEFAULT_OVERLAP_SECONDS),
-        ) * 1_000
+        i64::from(self.overlap_seconds.unwrap_or(bounds::DEFAULT_OVERLAP_SECONDS)) * 1_000
     }
 }
 
@@ -124,9 +121,7 @@ impl Bounded for RotateKey {
         bounds::optional(self.overlap_seconds.as_ref(), |seconds| {
             bounds::number("overlapSeconds", *seconds, 0, bounds::MAX_OVERLAP_SECONDS)
         })?;
-        bounds::optional(self.scopes.as_deref(), |scopes| {
-            bounds::scopes("scopes", scopes)
-        })?;
+        bounds::optional(self.scopes.as_deref(), |scopes| bounds::scopes("scopes", scopes))?;
         bounds::optional(self.name.as_deref(), |name| bounds::name("name", name))
     }
 }
@@ -204,36 +199,22 @@ mod tests {
         assert_eq!(serde_json::to_string(&parse("{}")).unwrap(), "{}");
         assert!(parse("{}").check().is_err());
         assert!(parse(r#"{"rateLimit":null}"#).check().is_ok());
-        assert!(
-            parse(r#"{"rateLimit":{"limit":0,"windowSeconds":60}}"#)
-                .check()
-                .is_err()
-        );
+        assert!(parse(r#"{"rateLimit":{"limit":0,"windowSeconds":60}}"#).check().is_err());
     }
 
     #[test]
     fn deletion_is_not_a_reason_to_choose() {
         let parse = |body| serde_json::from_str::<RevokeKey>(body).map_err(|e| e.to_string());
         assert!(parse(r#"{"reason":"leaked"}"#).is_ok());
-        assert!(
-            parse(r#"{"reason":"deleted"}"#)
-                .unwrap_err()
-                .contains("use leaked")
-        );
+        assert!(parse(r#"{"reason":"deleted"}"#).unwrap_err().contains("use leaked"));
         assert!(parse(r#"{"reason":"paused"}"#).is_err());
     }
 
     #[test]
     fn overlaps_agree_with_the_rule() {
-        assert_eq!(
-            RotateKey::default().overlap_ms(),
-            keyward_core::key::DEFAULT_OVERLAP_MS
-        );
+        assert_eq!(RotateKey::default().overlap_ms(), keyward_core::key::DEFAULT_OVERLAP_MS);
         let longest = i64::from(bounds::MAX_OVERLAP_SECONDS) * 1_000;
         assert_eq!(longest, keyward_core::key::MAX_OVERLAP_MS);
-        assert_eq!(
-            bounds::MAX_NAME_CHARS,
-            keyward_core::key::MAX_KEY_NAME_CHARS
-        );
+        assert_eq!(bounds::MAX_NAME_CHARS, keyward_core::key::MAX_KEY_NAME_CHARS);
     }
 }

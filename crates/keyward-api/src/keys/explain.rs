@@ -76,9 +76,7 @@ impl Bounded for ExplainKey {
     fn check(&self) -> Result<()> {
         bounds::bytes("method", &self.method, bounds::MAX_METHOD_BYTES)?;
         bounds::bytes("path", &self.path, bounds::MAX_PATH_BYTES)?;
-        bounds::optional(self.ip.as_deref(), |ip| {
-            bounds::bytes("ip", ip, bounds::MAX_IP_BYTES)
-        })?;
+        bounds::optional(self.ip.as_deref(), |ip| bounds::bytes("ip", ip, bounds::MAX_IP_BYTES))?;
         let header = bounds::MAX_HEADER_VALUE_BYTES;
         bounds::optional(self.tenant_header.as_deref(), |value| {
             bounds::text("tenantHeader", value, header)

@@ -209,12 +209,7 @@ fn check_networks(networks: &[String]) -> Result<()> {
 fn check_rate_limit(limit: &RateLimit) -> Result<()> {
     bounds::number("rateLimit.limit", limit.limit, 1, bounds::MAX_RATE_LIMIT)?;
     let window = limit.window_seconds;
-    bounds::number(
-        "rateLimit.windowSeconds",
-        window,
-        1,
-        bounds::MAX_RATE_WINDOW_SECONDS,
-    )?;
+    bounds::number("rateLimit.windowSeconds", window, 1, bounds::MAX_RATE_WINDOW_SECONDS)?;
     bounds::optional(limit.burst.as_ref(), |burst| {
         bounds::number("rateLimit.burst", *burst, 1, bounds::MAX_RATE_LIMIT)
     })
@@ -238,19 +233,11 @@ pub struct KeyWithSecret {
 impl KeyWithSecret {
     /// The first answer.
     pub fn first(key: Key, secret: ShownOnce) -> Self {
-        Self {
-            key,
-            secret: Some(secret),
-            secret_not_replayable: false,
-        }
+        Self { key, secret: Some(secret), secret_not_replayable: false }
     }
 
     /// The answer to keep for a repetition of the request.
     pub fn replay(key: Key) -> Self {
-        Self {
-            key,
-            secret: None,
-            secret_not_replayable: true,
-        }
+        Self { key, secret: None, secret_not_replayable: true }
     }
 }

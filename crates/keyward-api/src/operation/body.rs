@@ -21,10 +21,7 @@ pub struct BodySchema {
 impl BodySchema {
     /// The schema of this type.
     pub const fn of<T: ToSchema>() -> Self {
-        Self {
-            name: T::name,
-            collect: collect::<T>,
-        }
+        Self { name: T::name, collect: collect::<T> }
     }
 
     /// Its name in the document.

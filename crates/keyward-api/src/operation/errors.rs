@@ -20,15 +20,10 @@ const ALWAYS: &[ErrorCode] = &[
     ErrorCode::Internal,
     ErrorCode::Unavailable,
 ];
-const BODY: &[ErrorCode] = &[
-    ErrorCode::PayloadTooLarge,
-    ErrorCode::UnsupportedMediaType,
-    ErrorCode::ValidationFailed,
-];
-const IDEMPOTENCY: &[ErrorCode] = &[
-    ErrorCode::IdempotencyInProgress,
-    ErrorCode::IdempotencyKeyReused,
-];
+const BODY: &[ErrorCode] =
+    &[ErrorCode::PayloadTooLarge, ErrorCode::UnsupportedMediaType, ErrorCode::ValidationFailed];
+const IDEMPOTENCY: &[ErrorCode] =
+    &[ErrorCode::IdempotencyInProgress, ErrorCode::IdempotencyKeyReused];
 
 impl Operation {
     /// Every error it can answer with, in the order of the error reference.
@@ -43,10 +38,7 @@ impl Operation {
             (self.is_mutation(), &[ErrorCode::Conflict]),
             (self.query.is_some(), &[ErrorCode::ValidationFailed]),
         ];
-        let shaped = [
-            (self.request.is_some(), BODY),
-            (self.idempotent, IDEMPOTENCY),
-        ];
+        let shaped = [(self.request.is_some(), BODY), (self.idempotent, IDEMPOTENCY)];
         let mut errors: Vec<ErrorCode> = groups
             .into_iter()
             .chain(shaped)

@@ -36,96 +36,55 @@ const fn entry(id: &'static str, method: Method, path: &'static str, tag: Tag) -
 
 impl Operation {
     const fn text(self, summary: &'static str, description: &'static str) -> Self {
-        Self {
-            summary,
-            description,
-            ..self
-        }
+        Self { summary, description, ..self }
     }
 
     const fn allow(self, access: Access, scope: Scope) -> Self {
-        Self {
-            access,
-            scope: Some(scope),
-            ..self
-        }
+        Self { access, scope: Some(scope), ..self }
     }
 
     const fn authenticated(self) -> Self {
-        Self {
-            access: Access::Authenticated,
-            ..self
-        }
+        Self { access: Access::Authenticated, ..self }
     }
 
     const fn internal(self) -> Self {
-        Self {
-            plane: Plane::Internal,
-            ..self
-        }
+        Self { plane: Plane::Internal, ..self }
     }
 
     const fn audited(self, action: AuditAction) -> Self {
-        Self {
-            audit: Some(action),
-            ..self
-        }
+        Self { audit: Some(action), ..self }
     }
 
     const fn reads<T: utoipa::ToSchema>(self) -> Self {
-        Self {
-            request: Some(BodySchema::of::<T>()),
-            ..self
-        }
+        Self { request: Some(BodySchema::of::<T>()), ..self }
     }
 
     const fn answers<T: utoipa::ToSchema>(self) -> Self {
-        Self {
-            response: Some(BodySchema::of::<T>()),
-            ..self
-        }
+        Self { response: Some(BodySchema::of::<T>()), ..self }
     }
 
     const fn creates<T: utoipa::ToSchema>(self) -> Self {
-        Self {
-            status: 201,
-            ..self.answers::<T>()
-        }
+        Self { status: 201, ..self.answers::<T>() }
     }
 
     const fn pages<T: utoipa::ToSchema, Q: utoipa::IntoParams>(self) -> Self {
-        Self {
-            paged: true,
-            ..self.filters::<Q>().answers::<Page<T>>()
-        }
+        Self { paged: true, ..self.filters::<Q>().answers::<Page<T>>() }
     }
 
     const fn filters<Q: utoipa::IntoParams>(self) -> Self {
-        Self {
-            query: Some(QuerySchema::of::<Q>()),
-            ..self
-        }
+        Self { query: Some(QuerySchema::of::<Q>()), ..self }
     }
 
     const fn also(self, errors: &'static [ErrorCode]) -> Self {
-        Self {
-            also: errors,
-            ..self
-        }
+        Self { also: errors, ..self }
     }
 
     const fn idempotent(self) -> Self {
-        Self {
-            idempotent: true,
-            ..self
-        }
+        Self { idempotent: true, ..self }
     }
 
     const fn fenced(self) -> Self {
-        Self {
-            fenced: true,
-            ..self
-        }
+        Self { fenced: true, ..self }
     }
 }
 

@@ -34,11 +34,8 @@ fn an_action_belongs_to_one_operation() {
     for action in OPERATIONS.iter().filter_map(|o| o.audit) {
         assert!(seen.insert(action), "{action} is written by two operations");
     }
-    let unused: Vec<AuditAction> = AuditAction::ALL
-        .iter()
-        .copied()
-        .filter(|action| !seen.contains(action))
-        .collect();
+    let unused: Vec<AuditAction> =
+        AuditAction::ALL.iter().copied().filter(|action| !seen.contains(action)).collect();
     // made on the data directory, not through the API
     assert_eq!(unused, [AuditAction::SetupLinkCreated]);
 }
@@ -71,39 +68,23 @@ fn writes_need_write_scopes_and_reads_do_not() {
         let Some(scope) = operation.scope else {
             continue;
         };
-        assert_eq!(
-            operation.is_mutation(),
-            scope.as_str().ends_with(":write"),
-            "{}",
-            operation.id
-        );
+        assert_eq!(operation.is_mutation(), scope.as_str().ends_with(":write"), "{}", operation.id);
     }
 }
 
 #[test]
 fn pages_have_a_query_and_texts_are_there() {
     for operation in OPERATIONS {
-        assert!(
-            !operation.paged || operation.query.is_some(),
-            "{}",
-            operation.id
-        );
+        assert!(!operation.paged || operation.query.is_some(), "{}", operation.id);
         assert!(!operation.summary.is_empty(), "{}", operation.id);
-        assert!(
-            operation.description.trim().ends_with('.'),
-            "{}",
-            operation.id
-        );
+        assert!(operation.description.trim().ends_with('.'), "{}", operation.id);
         assert!(operation.path.starts_with("/v1/"), "{}", operation.id);
     }
 }
 
 #[test]
 fn an_operation_is_found_by_its_id() {
-    assert_eq!(
-        Operation::find("createKey").map(|o| o.path),
-        Some(CREATE_KEY.path)
-    );
+    assert_eq!(Operation::find("createKey").map(|o| o.path), Some(CREATE_KEY.path));
     assert!(Operation::find("pauseKey").is_none());
 }
 
@@ -112,8 +93,7 @@ fn accept_example<T: ToSchema + DeserializeOwned + Bounded>() {
     let schema = serde_json::to_value(T::schema()).unwrap();
     let text = schema["example"].to_string();
     let body: T = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", T::name()));
-    body.check()
-        .unwrap_or_else(|e| panic!("{}: {}", T::name(), e.public()));
+    body.check().unwrap_or_else(|e| panic!("{}: {}", T::name(), e.public()));
 }
 
 #[test]
@@ -146,11 +126,7 @@ fn the_table() {
             (operation.paged, "paged"),
             (operation.fenced, "fenced"),
         ];
-        let marks: Vec<&str> = marks
-            .iter()
-            .filter(|mark| mark.0)
-            .map(|mark| mark.1)
-            .collect();
+        let marks: Vec<&str> = marks.iter().filter(|mark| mark.0).map(|mark| mark.1).collect();
         writeln!(
             text,
             "{} {} {} | {} {} {scope} | {audit} | {} | {}",

@@ -61,12 +61,7 @@ pub(crate) static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
 });
 
 pub(crate) static OFFICE: LazyLock<IpAllowlist> = LazyLock::new(|| {
-    let networks = [
-        "10.0.0.0/8",
-        "198.51.100.0/24",
-        "2001:db8::/32",
-        "203.0.113.0/24",
-    ];
+    let networks = ["10.0.0.0/8", "198.51.100.0/24", "2001:db8::/32", "203.0.113.0/24"];
     IpAllowlist::parse(&networks).expect("the networks are right")
 });
 
@@ -109,10 +104,5 @@ pub(crate) fn ask(key: KeyFacts<'_>, method: &str, path: &str) -> Result<Permit<
         tenant: TenantHeader::Matches,
     };
     let route: RouteMatch<'static> = CATALOG.route(method, path);
-    decide(
-        &Credential::Known(key),
-        route,
-        &request,
-        Timestamp::from_millis(1_800_000_000_000),
-    )
+    decide(&Credential::Known(key), route, &request, Timestamp::from_millis(1_800_000_000_000))
 }

@@ -60,9 +60,7 @@ impl Catalog {
                 return refuse(format!("{text:?} is not a scope: {error}"));
             }
         };
-        let Some(scope) = self
-            .scope_position(name.as_str())
-            .and_then(|at| self.scopes.get(at))
+        let Some(scope) = self.scope_position(name.as_str()).and_then(|at| self.scopes.get(at))
         else {
             let (first, second) = name.halves();
             if SETTINGS_WORDS.contains(&first) || SETTINGS_WORDS.contains(&second) {

@@ -25,11 +25,7 @@ impl AreaSet {
     pub const EMPTY: Self = Self(0);
 
     const fn of(position: usize) -> Self {
-        if position < MAX_AREAS {
-            Self(1 << position)
-        } else {
-            Self(0)
-        }
+        if position < MAX_AREAS { Self(1 << position) } else { Self(0) }
     }
 
     /// The areas in either set.
@@ -79,9 +75,7 @@ pub struct Role {
 impl Role {
     /// Whether its holder may use this scope of Keyward's own API.
     pub fn may_use(&self, management_scope: &str) -> bool {
-        self.operations
-            .iter()
-            .any(|granted| granted == "*" || granted == management_scope)
+        self.operations.iter().any(|granted| granted == "*" || granted == management_scope)
     }
 }
 
@@ -157,16 +151,13 @@ impl Catalog {
 
     /// The set of these names; names the catalogue does not know grant nothing.
     pub fn scope_set<S: AsRef<str>>(&self, names: &[S]) -> ScopeSet {
-        names
-            .iter()
-            .filter_map(|name| self.scope_position(name.as_ref()))
-            .fold(ScopeSet::EMPTY, |set, position| {
-                let implied = self
-                    .scopes
-                    .get(position)
-                    .map_or(ScopeSet::EMPTY, |s| s.implied);
+        names.iter().filter_map(|name| self.scope_position(name.as_ref())).fold(
+            ScopeSet::EMPTY,
+            |set, position| {
+                let implied = self.scopes.get(position).map_or(ScopeSet::EMPTY, |s| s.implied);
                 set.union(ScopeSet::of(position)).union(implied)
-            })
+            },
+        )
     }
 
     /// What it takes to have all of these scopes; `None` when the catalogue lacks one of them.
@@ -181,9 +172,7 @@ impl Catalog {
 
     /// The names of a set.
     pub fn scope_names(&self, set: ScopeSet) -> impl Iterator<Item = &str> {
-        set.positions()
-            .filter_map(|position| self.scopes.get(position))
-            .map(|s| s.name.as_str())
+        set.positions().filter_map(|position| self.scopes.get(position)).map(|s| s.name.as_str())
     }
 
     /// The names of a set of areas.
@@ -196,9 +185,7 @@ impl Catalog {
     }
 
     fn scope_position(&self, name: &str) -> Option<usize> {
-        self.scopes
-            .binary_search_by(|scope| scope.name.as_str().cmp(name))
-            .ok()
+        self.scopes.binary_search_by(|scope| scope.name.as_str().cmp(name)).ok()
     }
 
     fn areas_of(&self, set: ScopeSet) -> AreaSet {
@@ -239,21 +226,15 @@ impl Catalog {
     }
 
     fn imply_reads(&mut self, order: ScopeOrder) {
-        let positions: BTreeMap<String, usize> = self
-            .scopes
-            .iter()
-            .enumerate()
-            .map(|(at, s)| (s.name.to_string(), at))
-            .collect();
+        let positions: BTreeMap<String, usize> =
+            self.scopes.iter().enumerate().map(|(at, s)| (s.name.to_string(), at)).collect();
         for scope in &mut self.scopes {
             let read = match (order, scope.name.halves()) {
                 (ScopeOrder::ResourceAction, (resource, "write")) => format!("{resource}:read"),
                 (ScopeOrder::ActionResource, ("write", resource)) => format!("read:{resource}"),
                 _ => continue,
             };
-            scope.implied = positions
-                .get(&read)
-                .map_or(ScopeSet::EMPTY, |at| ScopeSet::of(*at));
+            scope.implied = positions.get(&read).map_or(ScopeSet::EMPTY, |at| ScopeSet::of(*at));
         }
     }
 
@@ -272,19 +253,11 @@ impl Catalog {
     fn role_of(&mut self, name: &str, entry: &RoleEntry) -> Result<Role> {
         let mut areas = AreaSet::EMPTY;
         for area in &entry.areas {
-            areas = if area == "*" {
-                AreaSet(u64::MAX)
-            } else {
-                areas.union(self.intern_area(area)?)
-            };
+            areas =
+                if area == "*" { AreaSet(u64::MAX) } else { areas.union(self.intern_area(area)?) };
         }
         let operations = entry.operations.clone();
-        Ok(Role {
-            name: name.to_owned(),
-            title: entry.title.clone(),
-            areas,
-            operations,
-        })
+        Ok(Role { name: name.to_owned(), title: entry.title.clone(), areas, operations })
     }
 }
 

@@ -15,10 +15,7 @@ use crate::scope::ScopeSet;
 const MAX_PARAMETERS: usize = 16;
 
 pub(super) fn read_routes(document: &Value, catalog: &mut Catalog) -> Result<()> {
-    let version = document
-        .get("openapi")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let version = document.get("openapi").and_then(Value::as_str).unwrap_or_default();
     if !version.starts_with("3.") {
         return Err(refuse("openapi", "the document must be OpenAPI 3.x"));
     }
@@ -86,12 +83,8 @@ fn read_operation(
     operation: &Map<String, Value>,
 ) -> Result<()> {
     let at = format!("{method} {template}");
-    let security = operation
-        .get("security")
-        .or_else(|| document.get("security"));
-    let requirements = security
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
+    let security = operation.get("security").or_else(|| document.get("security"));
+    let requirements = security.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let area = match operation.get("x-keyward-area").and_then(Value::as_str) {
         Some(name) => Some(catalog.intern_area(name)?),
         None => None,
@@ -114,17 +107,12 @@ fn read_operation(
         accepted.push(names.join(","));
     }
     if alternatives.is_empty() {
-        catalog.warnings.push(format!(
-            "{at} has no security requirement that a key meets and is not public"
-        ));
+        catalog
+            .warnings
+            .push(format!("{at} has no security requirement that a key meets and is not public"));
         return Ok(());
     }
-    let text = |member: &str| {
-        operation
-            .get(member)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
+    let text = |member: &str| operation.get(member).and_then(Value::as_str).map(str::to_owned);
     catalog.routes.add(Route {
         operation_id: text("operationId").ok_or_else(|| refuse(&at, "operationId is missing"))?,
         method,
@@ -162,13 +150,9 @@ fn asks_for_a_key(document: &Value, schemes: &Map<String, Value>, at: &str) -> R
 fn scope_names(schemes: &Map<String, Value>, at: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for scopes in schemes.values() {
-        let scopes = scopes
-            .as_array()
-            .ok_or_else(|| refuse(at, "scopes must be a list"))?;
+        let scopes = scopes.as_array().ok_or_else(|| refuse(at, "scopes must be a list"))?;
         for scope in scopes {
-            let name = scope
-                .as_str()
-                .ok_or_else(|| refuse(at, "a scope must be a string"))?;
+            let name = scope.as_str().ok_or_else(|| refuse(at, "a scope must be a string"))?;
             names.push(name.to_owned());
         }
     }
@@ -188,10 +172,7 @@ fn alternative(
             .ok_or_else(|| refuse(at, &format!("the profile has no scope {name}")))?;
         scopes = scopes.union(ScopeSet::of(position));
     }
-    Ok(Alternative {
-        scopes,
-        areas: area.unwrap_or_else(|| catalog.areas_of(scopes)),
-    })
+    Ok(Alternative { scopes, areas: area.unwrap_or_else(|| catalog.areas_of(scopes)) })
 }
 
 fn refuse(at: &str, text: &str) -> Error {

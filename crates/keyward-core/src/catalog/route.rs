@@ -31,15 +31,8 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 7] = [
-        Self::Get,
-        Self::Head,
-        Self::Post,
-        Self::Put,
-        Self::Patch,
-        Self::Delete,
-        Self::Options,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
 
     /// The word in a request line.
     pub const fn as_str(self) -> &'static str {
@@ -155,18 +148,11 @@ impl RouteTable {
     }
 
     pub(super) fn find(&self, method: &str, path: &str) -> RouteMatch<'_> {
-        let Some(entry) = self
-            .matcher
-            .at(path)
-            .ok()
-            .and_then(|hit| self.paths.get(*hit.value))
+        let Some(entry) = self.matcher.at(path).ok().and_then(|hit| self.paths.get(*hit.value))
         else {
             return RouteMatch::None;
         };
-        let mut candidates = entry
-            .routes
-            .iter()
-            .filter_map(|position| self.routes.get(*position));
+        let mut candidates = entry.routes.iter().filter_map(|position| self.routes.get(*position));
         match candidates.find(|route| route.method.as_str() == method) {
             Some(route) => RouteMatch::Route(route),
             None => RouteMatch::OtherMethods(&entry.methods),

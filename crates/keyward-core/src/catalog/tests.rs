@@ -10,9 +10,7 @@ fn profile_from(value: Value) -> Profile {
 }
 
 fn described(names: &[&str]) -> Value {
-    let entries = names
-        .iter()
-        .map(|name| ((*name).to_owned(), json!({"description": "."})));
+    let entries = names.iter().map(|name| ((*name).to_owned(), json!({"description": "."})));
     Value::Object(entries.collect())
 }
 
@@ -74,13 +72,7 @@ fn with_security(security: &Value) -> Result<Catalog> {
 }
 
 fn catalog_of(profile: Value) -> Catalog {
-    let first = profile["scopes"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .next()
-        .unwrap()
-        .clone();
+    let first = profile["scopes"].as_object().unwrap().keys().next().unwrap().clone();
     let paths = json!({"/a": {"get": operation(&json!([{"key": [first]}]))}});
     Catalog::new(&profile_from(profile), &document(&paths)).unwrap()
 }
@@ -96,11 +88,7 @@ fn set(catalog: &Catalog, names: &[&str]) -> ScopeSet {
 }
 
 fn areas(catalog: &Catalog, names: &[&str]) -> AreaSet {
-    let wanted = catalog
-        .areas
-        .iter()
-        .enumerate()
-        .filter(|(_, a)| names.contains(&a.as_str()));
+    let wanted = catalog.areas.iter().enumerate().filter(|(_, a)| names.contains(&a.as_str()));
     wanted.fold(AreaSet::EMPTY, |all, (at, _)| all.union(AreaSet::of(at)))
 }
 
@@ -123,15 +111,9 @@ mod mint {
     fn known_scopes_are_granted_sorted_and_once() {
         let catalog = catalog_of(product());
         let asked = ["reports:write", "audit:read", "reports:write"];
-        assert_eq!(
-            ask(&catalog, "admin", &asked).unwrap(),
-            ["audit:read", "reports:write"]
-        );
+        assert_eq!(ask(&catalog, "admin", &asked).unwrap(), ["audit:read", "reports:write"]);
         let reversed = catalog_of(reversed());
-        assert_eq!(
-            ask(&reversed, "admin", &["read:universe"]).unwrap(),
-            ["read:universe"]
-        );
+        assert_eq!(ask(&reversed, "admin", &["read:universe"]).unwrap(), ["read:universe"]);
     }
 
     #[test]
@@ -139,17 +121,11 @@ mod mint {
         let catalog = catalog_of(product());
         let found = text(&catalog, &["reports"]);
         assert!(found.contains("bare capability"), "{found}");
-        assert!(
-            found.ends_with("use reports:read or reports:write"),
-            "{found}"
-        );
+        assert!(found.ends_with("use reports:read or reports:write"), "{found}");
         assert!(text(&catalog, &["nothing"]).ends_with("not a scope"));
         let reversed = catalog_of(reversed());
         let found = text(&reversed, &["universe"]);
-        assert!(
-            found.ends_with("use read:universe or write:universe"),
-            "{found}"
-        );
+        assert!(found.ends_with("use read:universe or write:universe"), "{found}");
         let found = text(&reversed, &["write"]);
         assert!(found.ends_with("use write:universe"), "{found}");
     }
@@ -167,12 +143,7 @@ mod mint {
     #[test]
     fn ak6_settings_of_the_tenant_are_refused() {
         for catalog in [catalog_of(product()), catalog_of(reversed())] {
-            for scope in [
-                "settings:write",
-                "write:settings",
-                "tenant:write",
-                "members:read",
-            ] {
+            for scope in ["settings:write", "write:settings", "tenant:write", "members:read"] {
                 let found = text(&catalog, &[scope]);
                 assert!(found.contains("tenant setting"), "{scope}: {found}");
             }
@@ -200,14 +171,7 @@ mod mint {
     #[test]
     fn ak6_malformed_texts_are_refused() {
         let catalog = catalog_of(product());
-        for scope in [
-            "",
-            " ",
-            "Reports:read",
-            "reports:read:all",
-            "reports:read ",
-            "a\nb:c",
-        ] {
+        for scope in ["", " ", "Reports:read", "reports:read:all", "reports:read ", "a\nb:c"] {
             let found = text(&catalog, &[scope]);
             assert!(found.contains("is not a scope"), "{found}");
             assert!(!found.contains('\n'), "it is quoted");
@@ -262,10 +226,7 @@ mod scopes {
     fn sets_keep_the_names_and_ignore_the_unknown() {
         let catalog = catalog_of(product());
         let found = set(&catalog, &["reports:read", "audit:read", "gone:read", ""]);
-        assert_eq!(
-            catalog.scope_names(found).collect::<Vec<_>>(),
-            ["audit:read", "reports:read"]
-        );
+        assert_eq!(catalog.scope_names(found).collect::<Vec<_>>(), ["audit:read", "reports:read"]);
         assert!(set(&catalog, &["*", "reports"]).is_empty());
     }
 
@@ -280,11 +241,7 @@ mod scopes {
             for (profile, expected) in [(profile, false), (implying, true)] {
                 let catalog = catalog_of(profile);
                 let held = set(&catalog, &[write]);
-                assert_eq!(
-                    held.contains_all(set(&catalog, &[read])),
-                    expected,
-                    "{write}"
-                );
+                assert_eq!(held.contains_all(set(&catalog, &[read])), expected, "{write}");
                 assert_eq!(held.len(), 1 + u32::from(expected));
                 assert_eq!(set(&catalog, &[read]).len(), 1, "never the other way");
             }
@@ -316,19 +273,12 @@ mod scopes {
         let mut product = product();
         product["scopes"] = Value::Object(entries.collect());
         let catalog = catalog_of(product);
-        let names: Vec<_> = catalog
-            .scopes()
-            .iter()
-            .map(|s| s.name.to_string())
-            .collect();
+        let names: Vec<_> = catalog.scopes().iter().map(|s| s.name.to_string()).collect();
         let all = catalog.scope_set(&names);
         assert_eq!(all.len(), 128);
         for name in &names {
             let one = catalog.scope_set(&[name]);
-            assert_eq!(
-                catalog.scope_names(one).collect::<Vec<_>>(),
-                [name.as_str()]
-            );
+            assert_eq!(catalog.scope_names(one).collect::<Vec<_>>(), [name.as_str()]);
         }
     }
 }
@@ -355,9 +305,7 @@ mod roles {
     #[test]
     fn area_names_of_a_set() {
         let catalog = catalog_of(product());
-        let names: Vec<_> = catalog
-            .area_names(catalog.role("auditor").unwrap().areas)
-            .collect();
+        let names: Vec<_> = catalog.area_names(catalog.role("auditor").unwrap().areas).collect();
         assert_eq!(names, ["audit", "reports"]);
     }
 }
@@ -394,17 +342,7 @@ mod profile {
 
     #[test]
     fn prefixes_are_words_with_single_underscores() {
-        for prefix in [
-            "",
-            "A",
-            "9a",
-            "a-b",
-            "a__b",
-            "a_",
-            "_a",
-            "é",
-            &"a".repeat(33),
-        ] {
+        for prefix in ["", "A", "9a", "a-b", "a__b", "a_", "_a", "é", &"a".repeat(33)] {
             assert!(refused(|p| p["keys"]["prefix"] = json!(prefix)).contains("keys.prefix"));
         }
         let mut product = product();
@@ -434,14 +372,8 @@ mod profile {
         use crate::environment::Environment;
         use crate::key::SecretKind;
         let format = profile_from(product()).token_format();
-        assert_eq!(
-            format.head(SecretKind::Api(Environment::Staging)),
-            "acme_stg_"
-        );
-        assert_eq!(
-            format.head(SecretKind::Api(Environment::Test)),
-            "acme_test_"
-        );
+        assert_eq!(format.head(SecretKind::Api(Environment::Staging)), "acme_stg_");
+        assert_eq!(format.head(SecretKind::Api(Environment::Test)), "acme_test_");
         assert_eq!(format.head(SecretKind::Admin), "acme_adm_");
     }
 }
@@ -467,10 +399,7 @@ mod openapi {
         let catalog = with_security(&security).unwrap();
         let route = &catalog.routes()[0];
         let expected = [
-            (
-                ["audit:read", "reports:write"].as_slice(),
-                ["audit", "reports"].as_slice(),
-            ),
+            (["audit:read", "reports:write"].as_slice(), ["audit", "reports"].as_slice()),
             (&["files:read"], &["files"]),
             (&["reports:read"], &["reports"]),
         ];
@@ -479,14 +408,8 @@ mod openapi {
             assert_eq!(alternative.scopes, set(&catalog, scopes));
             assert_eq!(alternative.areas, areas(&catalog, ceiling));
         }
-        assert_eq!(
-            route.accepted,
-            "reports:write,audit:read;files:read;reports:read"
-        );
-        assert_eq!(
-            (route.operation_id.as_str(), route.summary.as_str()),
-            ("op", "Does it")
-        );
+        assert_eq!(route.accepted, "reports:write,audit:read;files:read;reports:read");
+        assert_eq!((route.operation_id.as_str(), route.summary.as_str()), ("op", "Does it"));
         assert!(catalog.warnings().is_empty());
     }
 
@@ -503,11 +426,7 @@ mod openapi {
             assert!(!alternative.areas.is_empty());
         }
         assert!(
-            !catalog
-                .role("auditor")
-                .unwrap()
-                .areas
-                .contains_all(areas(&catalog, &["exports"]))
+            !catalog.role("auditor").unwrap().areas.contains_all(areas(&catalog, &["exports"]))
         );
     }
 
@@ -520,11 +439,7 @@ mod openapi {
         }}));
         doc["security"] = json!([{"key": ["reports:read"]}]);
         let catalog = Catalog::new(&profile_from(product()), &doc).unwrap();
-        let accepted: Vec<_> = catalog
-            .routes()
-            .iter()
-            .map(|r| r.accepted.as_str())
-            .collect();
+        let accepted: Vec<_> = catalog.routes().iter().map(|r| r.accepted.as_str()).collect();
         assert_eq!(accepted, ["reports:read", "reports:write"]);
         assert!(catalog.warnings()[0].starts_with("PUT /a has no security requirement"));
     }
@@ -557,14 +472,8 @@ mod openapi {
         says(json!([{"key": ["reports:read"]}, {}]), "anonymous");
         says(json!([]), "none is public");
         says(json!({}), "none is public");
-        says(
-            json!([{"other": []}]),
-            "securitySchemes does not declare other",
-        );
-        says(
-            json!([{"key": ["reports:delete"]}]),
-            "no scope reports:delete",
-        );
+        says(json!([{"other": []}]), "securitySchemes does not declare other");
+        says(json!([{"key": ["reports:delete"]}]), "no scope reports:delete");
         says(json!([{"key": ["*"]}]), "no scope *");
         says(json!([{"key": "reports:read"}]), "scopes must be a list");
         says(json!([{"key": [1]}]), "must be a string");
@@ -585,10 +494,7 @@ mod openapi {
         says(&document(&json!({"/a": 1})), "must be an object");
         says(&document(&json!({"/a": {"get": []}})), "must be an object");
         let anonymous_op = json!({"security": [{"key": []}]});
-        says(
-            &document(&json!({"/a": {"get": anonymous_op}})),
-            "operationId is missing",
-        );
+        says(&document(&json!({"/a": {"get": anonymous_op}})), "operationId is missing");
         says(
             &document(&json!({"/{a}": {"get": reports_read()}, "/{b}": {"get": reports_read()}})),
             "path /{b}",
@@ -598,15 +504,11 @@ mod openapi {
     #[test]
     fn templates_the_matcher_would_read_otherwise_are_refused() {
         let build = |template: &str| build(&json!({template: {"get": reports_read()}}));
-        for wrong in "a /{*rest} /a/{*r} /{a}{b} /{ /} /{} /{a/b} /{{a}} /a}/{b /{é}"
-            .split(' ')
-            .chain([""])
+        for wrong in
+            "a /{*rest} /a/{*r} /{a}{b} /{ /} /{} /{a/b} /{{a}} /a}/{b /{é}".split(' ').chain([""])
         {
             let found = refusal(build(wrong));
-            assert!(
-                found.starts_with(&format!("OpenAPI document: {wrong}: ")),
-                "{found}"
-            );
+            assert!(found.starts_with(&format!("OpenAPI document: {wrong}: ")), "{found}");
         }
         for right in ["/", "/a/", "/{a}/{b-c}", "/v{n}.json", "/{id}:export"] {
             assert!(build(right).is_ok(), "{right}");

@@ -19,12 +19,7 @@ impl Keyring {
         current: Pepper,
         earlier: Vec<Pepper>,
     ) -> Self {
-        Self {
-            format,
-            tags,
-            current,
-            earlier,
-        }
+        Self { format, tags, current, earlier }
     }
 
     /// The token format of the product.

@@ -69,14 +69,8 @@ pub enum RevokeReason {
 
 impl RevokeReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
-        Self::Leaked,
-        Self::Offboarding,
-        Self::Unused,
-        Self::Rotated,
-        Self::Deleted,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Leaked, Self::Offboarding, Self::Unused, Self::Rotated, Self::Deleted, Self::Other];
 
     /// The word on the wire and in the store.
     pub const fn as_str(self) -> &'static str {
@@ -103,18 +97,13 @@ pub struct KeyHint([u8; 4]);
 impl KeyHint {
     /// A hint from the last four characters, which are letters and digits.
     pub fn new(bytes: [u8; 4]) -> Option<Self> {
-        bytes
-            .iter()
-            .all(u8::is_ascii_alphanumeric)
-            .then_some(Self(bytes))
+        bytes.iter().all(u8::is_ascii_alphanumeric).then_some(Self(bytes))
     }
 }
 
 impl fmt::Display for KeyHint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| fmt::Write::write_char(f, char::from(*byte)))
+        self.0.iter().try_for_each(|byte| fmt::Write::write_char(f, char::from(*byte)))
     }
 }
 
@@ -197,9 +186,7 @@ impl ApiKey {
     /// Ends the overlap of the rotation that replaced this key.
     pub fn end_overlap(&mut self, now: Timestamp) -> Result<()> {
         if self.replaced_by.is_none() {
-            return Err(Error::conflict(
-                "This key was not rotated; revoke it instead",
-            ));
+            return Err(Error::conflict("This key was not rotated; revoke it instead"));
         }
         self.ensure_active(now)?;
         self.revoke(RevokeReason::Rotated, now);
@@ -210,10 +197,7 @@ impl ApiKey {
     pub fn narrow(&mut self, remove: &[String], now: Timestamp) -> Result<()> {
         self.ensure_active(now)?;
         if let Some(absent) = remove.iter().find(|scope| !self.scopes.contains(scope)) {
-            return Err(Error::validation(
-                "remove",
-                format!("The key has no scope {absent}"),
-            ));
+            return Err(Error::validation("remove", format!("The key has no scope {absent}")));
         }
         if self.scopes.iter().all(|scope| remove.contains(scope)) {
             let text = "A key keeps at least one scope; revoke it to take away all";
@@ -242,9 +226,7 @@ impl ApiKey {
     pub fn ensure_reissuable(&self, now: Timestamp) -> Result<()> {
         self.ensure_active(now)?;
         if self.last_used_at.is_some() {
-            return Err(Error::conflict(
-                "The key was used already; rotate it instead",
-            ));
+            return Err(Error::conflict("The key was used already; rotate it instead"));
         }
         if now.since(self.created_at) > REISSUE_WINDOW_MS {
             return Err(Error::conflict(
@@ -259,9 +241,9 @@ impl ApiKey {
         match self.state(now) {
             KeyState::Active => Ok(()),
             KeyState::Expired => Err(Error::conflict("The key has expired; make a new one")),
-            KeyState::Revoked => Err(Error::conflict(
-                "The key is revoked, for ever; make a new one",
-            )),
+            KeyState::Revoked => {
+                Err(Error::conflict("The key is revoked, for ever; make a new one"))
+            }
         }
     }
 }

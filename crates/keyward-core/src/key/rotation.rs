@@ -40,15 +40,11 @@ impl Rotation {
         old.replaced_by = Some(replacement);
         if overlap_ms == 0 {
             old.revoke(RevokeReason::Rotated, now);
-            return Ok(Self {
-                overlap_ends_at: now,
-            });
+            return Ok(Self { overlap_ends_at: now });
         }
         let wanted = now.plus_ms(overlap_ms);
         let ends = old.expires_at.map_or(wanted, |expiry| expiry.min(wanted));
         old.expires_at = Some(ends);
-        Ok(Self {
-            overlap_ends_at: ends,
-        })
+        Ok(Self { overlap_ends_at: ends })
     }
 }

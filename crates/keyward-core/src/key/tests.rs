@@ -23,9 +23,7 @@ fn key() -> ApiKey {
         name: "billing".to_owned(),
         description: String::new(),
         hint: KeyHint::new(*b"a1B2").unwrap(),
-        scopes: ["audit:read", "reports:read", "reports:write"]
-            .map(str::to_owned)
-            .to_vec(),
+        scopes: ["audit:read", "reports:read", "reports:write"].map(str::to_owned).to_vec(),
         owner: UserId::from_bits(1),
         created_by: "usr_1".to_owned(),
         created_at: CREATED,
@@ -45,10 +43,7 @@ fn key() -> ApiKey {
 }
 
 fn expiring(at: Timestamp) -> ApiKey {
-    ApiKey {
-        expires_at: Some(at),
-        ..key()
-    }
+    ApiKey { expires_at: Some(at), ..key() }
 }
 
 fn revoked() -> ApiKey {
@@ -87,11 +82,7 @@ fn states_follow_the_instants() {
     for (expires, revoked, now, expected) in table {
         let found = KeyState::at(now, expires, revoked);
         assert_eq!(found, expected, "{expires:?} {revoked:?} {now}");
-        let key = ApiKey {
-            expires_at: expires,
-            revoked_at: revoked,
-            ..key()
-        };
+        let key = ApiKey { expires_at: expires, revoked_at: revoked, ..key() };
         assert_eq!(key.state(now), expected);
     }
     let words = [KeyState::Active, KeyState::Expired, KeyState::Revoked].map(KeyState::as_str);
@@ -132,11 +123,7 @@ fn a_rotation_leaves_both_working_until_the_overlap_ends() {
     assert_eq!(rotation.overlap_ends_at, end);
     assert_eq!(old.replaced_by, Some(NEXT));
     assert_eq!(old.state(end.plus_ms(-1)), KeyState::Active);
-    assert_eq!(
-        old.state(end),
-        KeyState::Expired,
-        "it ran out; nobody revoked it"
-    );
+    assert_eq!(old.state(end), KeyState::Expired, "it ran out; nobody revoked it");
 }
 
 #[test]
@@ -173,21 +160,11 @@ fn a_second_rotation_is_refused_and_names_the_replacement() {
 fn rotations_out_of_bounds_or_of_dead_keys_are_refused() {
     let begin = |overlap| move |key: &mut ApiKey| Rotation::begin(key, NEXT, overlap, after(2));
     for overlap in [-1, MAX_OVERLAP_MS + 1, i64::MIN, i64::MAX] {
-        refuses(
-            &key(),
-            ErrorCode::ValidationFailed,
-            "30 days",
-            begin(overlap),
-        );
+        refuses(&key(), ErrorCode::ValidationFailed, "30 days", begin(overlap));
     }
     assert!(Rotation::begin(&mut key(), NEXT, MAX_OVERLAP_MS, CREATED).is_ok());
     refuses(&revoked(), ErrorCode::Conflict, "revoked", begin(DAY_MS));
-    refuses(
-        &expiring(after(2)),
-        ErrorCode::Conflict,
-        "expired",
-        begin(0),
-    );
+    refuses(&expiring(after(2)), ErrorCode::Conflict, "expired", begin(0));
 }
 
 #[test]
@@ -197,30 +174,22 @@ fn an_overlap_ended_by_hand_leaves_the_key_revoked() {
     old.end_overlap(after(5)).unwrap();
     assert_eq!(old.state(after(5)), KeyState::Revoked);
     assert_eq!(old.revoke_reason, Some(RevokeReason::Rotated));
-    refuses(&old, ErrorCode::Conflict, "revoked", |key| {
-        key.end_overlap(after(6))
-    });
+    refuses(&old, ErrorCode::Conflict, "revoked", |key| key.end_overlap(after(6)));
 }
 
 #[test]
 fn an_overlap_that_is_none_or_over_cannot_be_ended() {
-    refuses(&key(), ErrorCode::Conflict, "not rotated", |key| {
-        key.end_overlap(after(1))
-    });
+    refuses(&key(), ErrorCode::Conflict, "not rotated", |key| key.end_overlap(after(1)));
     let mut old = key();
     Rotation::begin(&mut old, NEXT, HOUR_MS, CREATED).unwrap();
-    refuses(&old, ErrorCode::Conflict, "expired", |key| {
-        key.end_overlap(after(HOUR_MS))
-    });
+    refuses(&old, ErrorCode::Conflict, "expired", |key| key.end_overlap(after(HOUR_MS)));
 }
 
 #[test]
 fn narrowing_takes_scopes_away_and_leaves_one() {
     let names = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut narrowed = key();
-    narrowed
-        .narrow(&names(&["reports:write", "audit:read"]), CREATED)
-        .unwrap();
+    narrowed.narrow(&names(&["reports:write", "audit:read"]), CREATED).unwrap();
     assert_eq!(narrowed.scopes, names(&["reports:read"]));
 
     let narrow = |list: &[&str]| {
@@ -228,32 +197,12 @@ fn narrowing_takes_scopes_away_and_leaves_one() {
         move |key: &mut ApiKey| key.narrow(&list, after(2))
     };
     let invalid = ErrorCode::ValidationFailed;
-    refuses(
-        &key(),
-        invalid,
-        "files:read",
-        narrow(&["audit:read", "files:read"]),
-    );
+    refuses(&key(), invalid, "files:read", narrow(&["audit:read", "files:read"]));
     let all = ["audit:read", "reports:read", "reports:write"];
     refuses(&key(), invalid, "at least one scope", narrow(&all));
-    refuses(
-        &narrowed,
-        invalid,
-        "at least one scope",
-        narrow(&["reports:read"]),
-    );
-    refuses(
-        &revoked(),
-        ErrorCode::Conflict,
-        "revoked",
-        narrow(&["audit:read"]),
-    );
-    refuses(
-        &expiring(after(2)),
-        ErrorCode::Conflict,
-        "expired",
-        narrow(&["audit:read"]),
-    );
+    refuses(&narrowed, invalid, "at least one scope", narrow(&["reports:read"]));
+    refuses(&revoked(), ErrorCode::Conflict, "revoked", narrow(&["audit:read"]));
+    refuses(&expiring(after(2)), ErrorCode::Conflict, "expired", narrow(&["audit:read"]));
 }
 
 #[test]
@@ -266,26 +215,11 @@ fn an_expiry_only_moves_earlier() {
 
     let shorten = |to| move |key: &mut ApiKey| key.shorten(to, after(10));
     let invalid = ErrorCode::ValidationFailed;
-    refuses(
-        &key_without,
-        invalid,
-        "only move earlier",
-        shorten(after(HOUR_MS + 1)),
-    );
+    refuses(&key_without, invalid, "only move earlier", shorten(after(HOUR_MS + 1)));
     refuses(&key(), invalid, "in the future", shorten(after(10)));
     refuses(&key(), invalid, "in the future", shorten(CREATED));
-    refuses(
-        &revoked(),
-        ErrorCode::Conflict,
-        "revoked",
-        shorten(after(DAY_MS)),
-    );
-    refuses(
-        &expiring(after(10)),
-        ErrorCode::Conflict,
-        "expired",
-        shorten(after(11)),
-    );
+    refuses(&revoked(), ErrorCode::Conflict, "revoked", shorten(after(DAY_MS)));
+    refuses(&expiring(after(10)), ErrorCode::Conflict, "expired", shorten(after(11)));
 }
 
 #[test]
@@ -294,16 +228,8 @@ fn a_secret_is_issued_again_only_in_the_first_hour_and_unused() {
     assert!(key().ensure_reissuable(after(REISSUE_WINDOW_MS)).is_ok());
     let at = |now| move |key: &mut ApiKey| key.ensure_reissuable(now);
     let conflict = ErrorCode::Conflict;
-    refuses(
-        &key(),
-        conflict,
-        "one hour",
-        at(after(REISSUE_WINDOW_MS + 1)),
-    );
-    let used = ApiKey {
-        last_used_at: Some(after(1)),
-        ..key()
-    };
+    refuses(&key(), conflict, "one hour", at(after(REISSUE_WINDOW_MS + 1)));
+    let used = ApiKey { last_used_at: Some(after(1)), ..key() };
     refuses(&used, conflict, "used already", at(after(2)));
     refuses(&revoked(), conflict, "revoked", at(after(2)));
     refuses(&expiring(after(2)), conflict, "expired", at(after(2)));

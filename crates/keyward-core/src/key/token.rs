@@ -73,10 +73,7 @@ pub struct Pepper {
 impl Pepper {
     /// A pepper from its 32 bytes.
     pub fn new(version: u16, bytes: &[u8; 32]) -> Self {
-        Self {
-            version,
-            key: hmac::Key::new(hmac::HMAC_SHA256, bytes),
-        }
+        Self { version, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
     }
 
     /// The number under which hashes made with it are stored.
@@ -111,18 +108,13 @@ impl TagKey {
 
     fn tag(&self, random: u128) -> u128 {
         let full = hmac::sign(&self.0, &random.to_be_bytes());
-        full.as_ref()
-            .iter()
-            .take(4)
-            .fold(0, |tag, byte| (tag << 8) | u128::from(*byte))
+        full.as_ref().iter().take(4).fold(0, |tag, byte| (tag << 8) | u128::from(*byte))
     }
 
     fn new_id(&self, clock: &dyn Clock) -> u128 {
         let mut random = [0_u8; 12];
         clock.fill_random(&mut random);
-        let bits = random
-            .iter()
-            .fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
+        let bits = random.iter().fold(0_u128, |bits, byte| (bits << 8) | u128::from(*byte));
         (bits << 32) | self.tag(bits)
     }
 }
@@ -185,10 +177,9 @@ impl TokenFormat {
     pub fn head(&self, kind: SecretKind) -> &str {
         match kind {
             SecretKind::Admin => &self.admin_head,
-            SecretKind::Api(environment) => self
-                .heads
-                .get(environment as usize)
-                .map_or("", String::as_str),
+            SecretKind::Api(environment) => {
+                self.heads.get(environment as usize).map_or("", String::as_str)
+            }
         }
     }
 
@@ -216,18 +207,12 @@ impl TokenFormat {
         let mut text = String::with_capacity(MAX_TOKEN_BYTES);
         text.push_str(self.head(kind));
         let hashed_from = text.len();
-        push_digits(
-            &mut text,
-            &base62::encode::<ID_DIGITS>(&id_bits.to_be_bytes()),
-        );
+        push_digits(&mut text, &base62::encode::<ID_DIGITS>(&id_bits.to_be_bytes()));
         let mut secret = base62::encode::<SECRET_DIGITS>(random.as_ref());
         push_digits(&mut text, &secret);
         secret.zeroize();
-        let presented = Presented {
-            kind,
-            id_bits,
-            hashed: text.get(hashed_from..).unwrap_or_default(),
-        };
+        let presented =
+            Presented { kind, id_bits, hashed: text.get(hashed_from..).unwrap_or_default() };
         let hash = pepper.hash(&presented);
         let crc = checksum(&text);
         push_digits(&mut text, &crc);
@@ -256,18 +241,12 @@ impl TokenFormat {
         if checksum(signed) != crc.as_bytes() {
             return Err(TokenError::WrongChecksum);
         }
-        let hashed = body
-            .get(..ID_DIGITS + SECRET_DIGITS)
-            .ok_or(TokenError::Malformed)?;
+        let hashed = body.get(..ID_DIGITS + SECRET_DIGITS).ok_or(TokenError::Malformed)?;
         let id = hashed.get(..ID_DIGITS).ok_or(TokenError::Malformed)?;
         let id_bits = base62::decode::<16>(id.as_bytes())
             .map(u128::from_be_bytes)
             .ok_or(TokenError::Malformed)?;
-        Ok(Presented {
-            kind,
-            id_bits,
-            hashed,
-        })
+        Ok(Presented { kind, id_bits, hashed })
     }
 
     /// Whether a key of this product stands anywhere in the text, for redaction and refusal.
@@ -275,18 +254,18 @@ impl TokenFormat {
         let shortest = ID_DIGITS + SECRET_DIGITS;
         self.heads.iter().chain([&self.admin_head]).any(|head| {
             // most texts are too short for a search to be worth its preparation
-            text.len() >= head.len() + shortest && text.match_indices(head.as_str()).any(|(at, _)| {
-                let body = text.as_bytes().iter().skip(at + head.len());
-                body.take_while(|byte| base62::is_digit(**byte)).count()
-                    >= ID_DIGITS + SECRET_DIGITS
-            })
+            text.len() >= head.len() + shortest
+                && text.match_indices(head.as_str()).any(|(at, _)| {
+                    let body = text.as_bytes().iter().skip(at + head.len());
+                    body.take_while(|byte| base62::is_digit(**byte)).count()
+                        >= ID_DIGITS + SECRET_DIGITS
+                })
         })
     }
 
     fn kind_of(&self, text: &str) -> Option<SecretKind> {
         let api = Environment::ALL.into_iter().map(SecretKind::Api);
-        api.chain([SecretKind::Admin])
-            .find(|kind| text.starts_with(self.head(*kind)))
+        api.chain([SecretKind::Admin]).find(|kind| text.starts_with(self.head(*kind)))
     }
 }
 

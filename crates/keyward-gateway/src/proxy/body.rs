@@ -167,7 +167,8 @@ pub(crate) enum ForwardBody {
     /// None.
     Empty,
     /// The caller's body as it arrives.
-    Streaming(RequestBody),
+    /// Boxed, because most requests have none and every request is moved about.
+    Streaming(Box<RequestBody>),
 }
 
 pub(crate) struct RequestBody {

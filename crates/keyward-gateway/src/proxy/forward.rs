@@ -24,15 +24,16 @@ pub(crate) async fn forward(
     _permit: Permit<'_>,
     upstream: &Upstream,
     passage: &Passage<'_>,
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Incoming,
 ) -> Result<Response<PlaneBody>> {
     let bounds =
         BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
     let (body, watch) = bounded(body, bounds)?;
     let uri = origin_form(&parts.uri)?;
-    let outbound = Outbound::new(upstream, passage, &mut parts, uri);
-    let sent = upstream.send(&outbound, parts.headers, body, watch.as_ref(), passage.now_ns).await;
+    let outbound = Outbound::new(upstream, passage, parts, uri);
+    let memory = std::mem::take(&mut parts.headers);
+    let sent = upstream.send(&outbound, memory, body, watch.as_ref(), passage.now_ns).await;
     let (response, lease) = sent.map_err(upstream_error)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
@@ -59,7 +60,7 @@ fn bounded(body: Incoming, bounds: BodyBounds) -> Result<(ForwardBody, Option<Wa
         return Err(too_large(bounds.max_bytes));
     }
     let (body, watch) = RequestBody::new(body, bounds);
-    Ok((ForwardBody::Streaming(body), Some(watch)))
+    Ok((ForwardBody::Streaming(Box::new(body)), Some(watch)))
 }
 
 /// The refusal of a body past the limit.

@@ -92,7 +92,11 @@ impl<'a> Outbound<'a> {
     }
 
     /// The request. The headers given are empty; their memory is used.
-    pub(super) fn request(&self, mut headers: HeaderMap, body: ForwardBody) -> Request<ForwardBody> {
+    pub(super) fn request(
+        &self,
+        mut headers: HeaderMap,
+        body: ForwardBody,
+    ) -> Request<ForwardBody> {
         headers.reserve(self.passing.len() + ADDED_HEADERS);
         headers.insert(HOST, self.upstream.host.clone());
         for (name, value) in &self.passing {

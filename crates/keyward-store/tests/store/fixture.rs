@@ -47,7 +47,7 @@ pub(crate) async fn on_every_store(test: impl AsyncFn(&Store)) {
         let clock = Arc::new(CountingClock::default());
         let store = Store::open(&database.config(), clock).await.unwrap();
         prepare(&store).await;
-        test(&store).await;
+        Box::pin(test(&store)).await;
     }
 }
 

@@ -1,5 +1,5 @@
 //! The store above the engines: every statement, the one write path, and the tenant's bound.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod fixture;
 mod statements;

@@ -73,7 +73,7 @@ async fn sqlite_prepares_every_statement_and_shows_its_plan() {
         plans.push_str(statement.name().trim_start_matches("keyward_store::sql::"));
         plans.push('\n');
         for line in plan(&conn, statement.sqlite()) {
-            plans.push_str(&format!("    {line}\n"));
+            plans.extend(["    ", &line, "\n"]);
         }
     }
     insta::assert_snapshot!("sqlite_plans", plans);

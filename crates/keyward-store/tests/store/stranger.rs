@@ -29,7 +29,7 @@ async fn furnish(store: &Store) -> Mine {
     tx.finish(change.invalidating([Invalidation::Key(ADA, KEY)])).await.unwrap();
     let mut tx = store.read(ADA).await.unwrap();
     let events = tx.audit_events(&AuditFilter { limit: 1, ..AuditFilter::default() }).await;
-    Mine { key, event: events.unwrap()[0].id }
+    Mine { key, event: events.unwrap().first().unwrap().id }
 }
 
 async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {

@@ -7,7 +7,7 @@ use keyward_testkit::TestDatabase;
 use crate::harness::{Actor, Setup, TestNode};
 
 /// How long a change of mind may take; it takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Shuts the application's role out and ends its connections.
 const SHUT_OUT: &str = "

@@ -96,9 +96,7 @@ fn every_kind_of_every_prefix_round_trips() {
 
 #[test]
 fn heads_are_as_the_profile_words_them() {
-    let heads: Vec<String> = kinds()
-        .map(|kind| format("aiia_key").head(kind).to_owned())
-        .collect();
+    let heads: Vec<String> = kinds().map(|kind| format("aiia_key").head(kind).to_owned()).collect();
     let expected = ["live", "stg", "dev", "test", "adm"].map(|word| format!("aiia_key_{word}_"));
     assert_eq!(heads, expected);
 }
@@ -159,11 +157,7 @@ fn a_swapped_environment_word_is_caught_by_the_checksum() {
     let format = format("asiri");
     for kind in kinds() {
         let minted = minted("asiri", kind);
-        let body = minted
-            .secret
-            .expose()
-            .strip_prefix(format.head(kind))
-            .unwrap();
+        let body = minted.secret.expose().strip_prefix(format.head(kind)).unwrap();
         for other in kinds().filter(|other| *other != kind) {
             let swapped = format!("{}{body}", format.head(other));
             assert_eq!(refusal(&format, &swapped), Some(TokenError::WrongChecksum));
@@ -196,27 +190,11 @@ fn refusals_say_what_is_wrong() {
     let format = format("asiri");
     let minted = minted("ak", SecretKind::Api(Environment::Live));
     let other = minted.secret.expose();
-    for text in [
-        "",
-        "asiri",
-        "asiri_",
-        "asiri_prod_x",
-        "ASIRI_live_x",
-        " asiri_live_x",
-        other,
-    ] {
-        assert_eq!(
-            refusal(&format, text),
-            Some(TokenError::WrongPrefix),
-            "{text}"
-        );
+    for text in ["", "asiri", "asiri_", "asiri_prod_x", "ASIRI_live_x", " asiri_live_x", other] {
+        assert_eq!(refusal(&format, text), Some(TokenError::WrongPrefix), "{text}");
     }
     for text in ["asiri_live_", "asiri_live_short", "asiri_live_é"] {
-        assert_eq!(
-            refusal(&format, text),
-            Some(TokenError::Malformed),
-            "{text}"
-        );
+        assert_eq!(refusal(&format, text), Some(TokenError::Malformed), "{text}");
     }
     let huge = format!("asiri_live_{}", "0".repeat(1 << 20));
     assert_eq!(refusal(&format, &huge), Some(TokenError::Malformed));

@@ -147,9 +147,10 @@ fn digits(value: &[u8]) -> Result<u64, BadHead> {
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
     let following = head.get(1..).unwrap_or_default();
-    let bare = |(before, byte): &(&u8, &u8)| **byte == b'\n' && **before != b'\r';
-    // counting all of them lets the compiler look at many bytes at a time
-    head.first() == Some(&b'\n') || head.iter().zip(following).filter(bare).count() > 0
+    let bare = |before, byte| u8::from(byte == b'\n') & u8::from(before != b'\r');
+    // looking at every byte lets the compiler look at many at a time
+    let found = head.iter().zip(following).fold(0, |found, (a, b)| found | bare(*a, *b));
+    head.first() == Some(&b'\n') || found != 0
 }
 
 /// Whether hyper hands on exactly these bytes: it cuts fragments off, and refuses some characters

@@ -61,7 +61,8 @@ fn marked(text: &str) -> String {
     for (position, part) in text.split('`').enumerate() {
         let part = escaped(part);
         // every second part stood between two backticks
-        if position % 2 == 0 { html += &part } else { html += &format!("<code>{part}</code>") }
+        let (open, close) = if position % 2 == 0 { ("", "") } else { ("<code>", "</code>") };
+        html.extend([open, &part, close]);
     }
     html
 }
