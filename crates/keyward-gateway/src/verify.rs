@@ -32,6 +32,10 @@ use crate::server::{Arrival, Fallback};
 pub const VERIFY_PATH: &str = "/v1/verify";
 /// The scope of Keyward's own API that its callers need.
 pub const VERIFY_SCOPE: &str = "verify";
+/// Bytes that hold nearly every answer.
+const USUAL_ANSWER_BYTES: usize = 768;
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The most bytes in the body of a request.
 pub const MAX_VERIFY_BODY_BYTES: usize = 16 * 1024;
 
@@ -78,11 +82,12 @@ async fn answer(
     plane.may_decide()?;
     let now = plane.clock.now();
     let answer = decide_question(plane, caller.as_ref(), &asked, now)?;
-    let bytes = serde_json::to_vec(&answer).map_err(|e| Error::internal(e.to_string()))?;
+    let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
+    serde_json::to_writer(&mut bytes, &answer).map_err(|e| Error::internal(e.to_string()))?;
     let mut response = Response::new(PlaneBody::from(bytes));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, JSON.clone());
+    headers.insert(CACHE_CONTROL, NO_STORE.clone());
     Ok(response)
 }
 

@@ -90,12 +90,14 @@ fn reason(code: &str, role: &str, subject: &str) -> String {
         }
         "create" => {
             format!(
-                "it may create in {subject}: run `REVOKE CREATE ON SCHEMA {subject} FROM {role}, PUBLIC`"
+                "it may create in {subject}: \
+                 run `REVOKE CREATE ON SCHEMA {subject} FROM {role}, PUBLIC`"
             )
         }
         "private" => {
             format!(
-                "it can look into {subject}: run `REVOKE ALL ON SCHEMA {subject} FROM {role}, PUBLIC`"
+                "it can look into {subject}: \
+                 run `REVOKE ALL ON SCHEMA {subject} FROM {role}, PUBLIC`"
             )
         }
         "grant" => format!("it has {subject}: run `REVOKE {subject} FROM {role}, PUBLIC`"),

@@ -37,7 +37,10 @@ pub fn all_statements() -> impl Iterator<Item = &'static Statement> {
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $kind:ident $sql:expr;)*) => {
         $($(#[$doc])* static $name: crate::engine::Statement =
-            crate::engine::Statement::$kind(concat!(module_path!(), "::", stringify!($name)), $sql);)*
+            crate::engine::Statement::$kind(
+                concat!(module_path!(), "::", stringify!($name)),
+                $sql,
+            );)*
 
         /// The statements of this aggregate.
         pub(crate) static ALL: &[&crate::engine::Statement] = &[$(&$name,)*];

@@ -54,7 +54,12 @@ pub(super) struct RemoteArgs {
     #[arg(long, global = true)]
     no_input: bool,
     /// Seconds the server may take
-    #[arg(long, global = true, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=600)
+    )]
     timeout: u64,
     /// Send the token without TLS, on a network you trust
     #[arg(long, global = true)]
