@@ -17,6 +17,14 @@ use super::{
     postgres_admission, postgres_schema,
 };
 
+/// Notes the last use of many keys, given as a JSON array of objects.
+pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
+     SET last_used_at = u.at, last_used_ip = u.ip, last_used_agent = u.agent
+     FROM jsonb_to_recordset(CAST(CAST($1 AS TEXT) AS JSONB))
+       AS u(tenant TEXT, key TEXT, at BIGINT, ip TEXT, agent TEXT)
+     WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
+       AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
+
 /// The session lock that says that a node has the database: "Keyw", and the first of its locks.
 const TAKE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(1264941431, 1)";
 const FREE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_unlock(1264941431, 1)";

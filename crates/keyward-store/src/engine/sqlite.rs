@@ -18,6 +18,14 @@ use super::{
     sqlite_backup,
 };
 
+/// Notes the last use of many keys, given as a JSON array of objects.
+pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
+     SET last_used_at = u.at, last_used_ip = u.ip, last_used_agent = u.agent
+     FROM (SELECT value ->> 'tenant' AS tenant, value ->> 'key' AS key, value ->> 'at' AS at,
+             value ->> 'ip' AS ip, value ->> 'agent' AS agent FROM json_each($1)) AS u
+     WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
+       AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
+
 /// Prepared statements kept per connection.
 const STATEMENT_CACHE: usize = 256;
 

@@ -39,6 +39,14 @@ impl Statement {
         Self::by_engine(name, StatementKind::System, sql, sql)
     }
 
+    /// A statement over tenants whose text differs: that for SQLite, then that for PostgreSQL.
+    pub const fn system_by_engine(
+        name: &'static str,
+        (sqlite, postgres): (&'static str, &'static str),
+    ) -> Self {
+        Self::by_engine(name, StatementKind::System, sqlite, postgres)
+    }
+
     /// One of the few statements whose text differs between the engines.
     pub const fn by_engine(
         name: &'static str,

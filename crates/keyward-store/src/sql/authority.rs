@@ -135,9 +135,7 @@ impl Store {
             return Ok(());
         }
         let mut tx = self.begin_housekeeping("note the last use of keys").await?;
-        for used in uses {
-            tx.touch_key(used).await?;
-        }
+        tx.touch_keys(uses).await?;
         tx.into_conn().commit().await
     }
 

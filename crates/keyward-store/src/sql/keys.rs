@@ -4,7 +4,9 @@ use keyward_core::id::{KeyId, UserId};
 use keyward_core::key::{ApiKey, KeyHash, KeyHint, KeyState, RevokeReason};
 use keyward_core::{Environment, Timestamp};
 
-use crate::engine::{Row, StoreError, Value};
+use serde_json::json;
+
+use crate::engine::{self, Row, StoreError, Value};
 use crate::sql::read::{instant, json_list, list, networks, opt_instant, opt_parsed, parsed};
 use crate::sql::statements;
 use crate::tx::{SystemTx, TenantTx};
@@ -52,10 +54,7 @@ statements! {
                      ELSE 'active' END)
            AND (CAST($11 AS BIGINT) = 1 OR deleted_at IS NULL)
          ORDER BY created_at DESC, key_id DESC LIMIT $12");
-    TOUCH = system
-        "UPDATE api_keys SET last_used_at = $3, last_used_ip = $4, last_used_agent = $5
-         WHERE tenant_id = $1 AND key_id = $2
-           AND (last_used_at IS NULL OR last_used_at < $3)";
+    TOUCH = system_by_engine (engine::sqlite::TOUCH_KEYS, engine::postgres::TOUCH_KEYS);
     FIND_ANYWHERE = system concat!("SELECT ", columns!(), ", hash, pepper_version
          FROM api_keys WHERE key_id = $1");
 }
@@ -265,16 +264,22 @@ impl TenantTx {
 }
 
 impl SystemTx {
-    /// Notes the last accepted call of a key, unless a later one is noted.
-    pub(crate) async fn touch_key(&mut self, used: &LastUse) -> Result<(), StoreError> {
-        let values = [
-            Value::from(used.tenant.to_string()),
-            Value::from(used.key.to_string()),
-            Value::from(used.at.as_millis()),
-            Value::from(used.ip.as_deref()),
-            Value::from(used.agent.as_deref()),
-        ];
-        self.execute(&TOUCH, values).await.map(drop)
+    /// Notes the last accepted calls of keys, unless later ones are noted, in one statement.
+    pub(crate) async fn touch_keys(&mut self, uses: &[LastUse]) -> Result<(), StoreError> {
+        let rows: Vec<_> = uses
+            .iter()
+            .map(|used| {
+                json!({
+                    "tenant": used.tenant,
+                    "key": used.key,
+                    "at": used.at.as_millis(),
+                    "ip": used.ip,
+                    "agent": used.agent,
+                })
+            })
+            .collect();
+        let rows = serde_json::Value::from(rows).to_string();
+        self.execute(&TOUCH, [Value::from(rows)]).await.map(drop)
     }
 
     /// A key of any tenant, to identify a pasted secret.

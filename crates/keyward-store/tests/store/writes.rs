@@ -218,3 +218,34 @@ async fn an_edit_that_began_before_a_revocation_does_not_take_it_back() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_latest_use_of_a_key_is_noted_and_no_earlier_one() {
+    on_every_store(async |store| {
+        add_key(store, 7).await.unwrap();
+        add_key(store, 8).await.unwrap();
+        let used = |id: u128, at: i64, agent: Option<&str>| keyward_store::LastUse {
+            tenant: ADA,
+            key: KeyId::from_bits(id),
+            at: keyward_core::Timestamp::from_millis(at),
+            ip: Some("203.0.113.9".to_owned()),
+            agent: agent.map(str::to_owned),
+        };
+        let events = store.read(ADA).await.unwrap().audit_head().await.unwrap().0;
+        let uses = [used(7, 2_000, Some("curl/8 \"quoted\"")), used(8, 3_000, None)];
+        store.record_last_use(&uses).await.unwrap();
+        store.record_last_use(&[used(7, 1_000, Some("late"))]).await.unwrap();
+        store.record_last_use(&[]).await.unwrap();
+        let mut tx = store.read(ADA).await.unwrap();
+        let seven = tx.find_key(KeyId::from_bits(7)).await.unwrap().unwrap();
+        assert_eq!(seven.last_used_at.map(keyward_core::Timestamp::as_millis), Some(2_000));
+        assert_eq!(seven.last_used_agent.as_deref(), Some("curl/8 \"quoted\""));
+        let eight = tx.find_key(KeyId::from_bits(8)).await.unwrap().unwrap();
+        assert_eq!(
+            (eight.last_used_ip.as_deref(), eight.last_used_agent),
+            (Some("203.0.113.9"), None)
+        );
+        assert_eq!(tx.audit_head().await.unwrap().0, events, "housekeeping is no event");
+    })
+    .await;
+}
