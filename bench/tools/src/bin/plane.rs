@@ -1,7 +1,7 @@
 //! The data plane alone, with keys of its own: what a profiler looks at.
 //!
 //! `plane UPSTREAM KEYS KEY-FILE` writes that many keys to the file and serves
-//! `GET /v1/reports/overview` on one thread, and verify on another.
+//! `GET /v1/reports/overview` on one thread, and verify, to anyone on this machine, on another.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -172,7 +172,10 @@ fn profile() -> serde_json::Value {
 }
 
 fn document() -> serde_json::Value {
-    let read = |id: &str, scope: &str| json!({"get": {"operationId": id, "summary": ".", "security": [{"key": [scope]}]}});
+    let read = |id: &str, scope: &str| {
+        let security = json!([{"key": [scope]}]);
+        json!({"get": {"operationId": id, "summary": ".", "security": security}})
+    };
     json!({
         "openapi": "3.1.0",
         "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
