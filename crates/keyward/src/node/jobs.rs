@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::usage;
 
 /// The longest time for which a key's last use is only in memory.
-const USAGE_PERIOD: Duration = Duration::from_secs(15);
+const USAGE_PERIOD: Duration = Duration::from_secs(10);
 /// How often old idempotency records are forgotten.
 const PURGE_PERIOD: Duration = Duration::from_mins(10);
 
