@@ -232,8 +232,8 @@ async fn the_latest_use_of_a_key_is_noted_and_no_earlier_one() {
             agent: agent.map(str::to_owned),
         };
         let events = store.read(ADA).await.unwrap().audit_head().await.unwrap().0;
-        let uses = [used(7, 2_000, Some("curl/8 \"quoted\"")), used(8, 3_000, None)];
-        store.record_last_use(&uses).await.unwrap();
+        let noted = [used(7, 2_000, Some("curl/8 \"quoted\"")), used(8, 3_000, None)];
+        store.record_last_use(&noted).await.unwrap();
         store.record_last_use(&[used(7, 1_000, Some("late"))]).await.unwrap();
         store.record_last_use(&[]).await.unwrap();
         let mut tx = store.read(ADA).await.unwrap();
