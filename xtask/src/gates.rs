@@ -85,7 +85,8 @@ fn installed(root: &Path, subcommand: &str) -> bool {
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(root).args(arguments);
+    // set for this program by `cargo run`; a tool that sees it takes itself for one being run so
+    command.current_dir(root).args(arguments).env_remove("CARGO_PKG_NAME");
     command
 }
 
