@@ -37,7 +37,7 @@ pub use proxy::body::{BodyError, BoxedBody};
 pub use proxy::{AssertionKey, InvalidUpstream, UpstreamConfig};
 pub use server::{
     ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer, LentServer,
-    ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT,
+    ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT, head_length,
 };
 pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, UsageRow};
 pub use verify::{MAX_VERIFY_BODY_BYTES, VERIFY_PATH, VERIFY_SCOPE};

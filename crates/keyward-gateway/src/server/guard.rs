@@ -19,6 +19,7 @@ use crate::server::ConnectionLimits;
 use chunked::{Chunked, Step};
 pub(crate) use head::BadHead;
 use head::Framing;
+pub use head::head_length;
 
 mod chunked;
 mod head;

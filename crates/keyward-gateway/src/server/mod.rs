@@ -18,6 +18,7 @@ use crate::answer::Refusal;
 pub use accept::{GatewayServer, InternalServer, LentServer};
 pub use connection::Fallback;
 pub(crate) use guard::BadHead;
+pub use guard::head_length;
 pub use options::{
     ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT,
 };

@@ -75,6 +75,12 @@ pub(super) struct Head {
     pub(super) framing: Framing,
 }
 
+/// The length of the head at the front of `bytes`, when it is whole and would be passed on. For
+/// programs that try the reader with bytes of their own.
+pub fn head_length(bytes: &[u8], max_bytes: usize) -> Option<usize> {
+    read(bytes, max_bytes).ok().flatten().map(|head| head.bytes)
+}
+
 /// Reads a head from the front of `bytes`; `None` while it is not whole.
 pub(super) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, BadHead> {
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
@@ -190,7 +196,43 @@ pub(super) fn stand_in(bad: &[u8]) -> &'static [u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_and_never_past_their_end(
+            bytes in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            if let Ok(Some(head)) = read(&bytes, 16 * 1024) {
+                prop_assert!(head.bytes <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_head_with_one_byte_changed_is_refused_or_framed_once(
+            at in 0_usize..90, byte: u8,
+        ) {
+            let whole = b"POST /v1 HTTP/1.1\r\nhost: a\r\ncontent-length: 12\r\nx-a: b\r\n\r\n";
+            let mut head = whole.to_vec();
+            if let Some(slot) = head.get_mut(at) {
+                *slot = byte;
+            }
+            if let Ok(Some(read)) = read(&head, 16 * 1024) {
+                let head = head.get(..read.bytes).unwrap_or_default();
+                prop_assert!(!has_bare_line_feed(head));
+                prop_assert!(head.ends_with(b"\r\n\r\n"));
+            }
+        }
+
+        #[test]
+        fn no_part_of_a_head_is_a_whole_one(cut in 0_usize..57) {
+            let whole = b"POST /v1 HTTP/1.1\r\nhost: a\r\ncontent-length: 12\r\nx-a: b\r\n\r\n";
+            let part = whole.get(..cut).unwrap_or_default();
+            prop_assert_eq!(read(part, 16 * 1024), Ok(None));
+        }
+    }
 
     fn of(head: &str) -> Result<Framing, BadHead> {
         let head = head.replace('\n', "\r\n");
