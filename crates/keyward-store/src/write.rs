@@ -110,11 +110,6 @@ impl<T: Transaction> WriteTx<T> {
         self.at
     }
 
-    /// Who makes this change.
-    pub const fn author(&self) -> &Author {
-        &self.author
-    }
-
     /// Enters the change in the chain of another tenant than the one it began with (a tenant that
     /// the change itself makes).
     pub fn enter_in(&mut self, chain: crate::Chain) {
