@@ -60,6 +60,12 @@ impl GatewayServer {
         self.0.address
     }
 
+    /// From now on every answer ends its connection, so that callers go elsewhere with their next
+    /// request while this listener still takes those that have not noticed.
+    pub fn leave(&self) {
+        self.0.leave();
+    }
+
     /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
     /// deadline. True when all of them ended.
     pub async fn drain(self, deadline: Duration) -> bool {
@@ -83,6 +89,12 @@ impl InternalServer {
     /// The address of the first listener.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// From now on every answer ends its connection, so that callers go elsewhere with their next
+    /// request while this listener still takes those that have not noticed.
+    pub fn leave(&self) {
+        self.0.leave();
     }
 
     /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
@@ -122,6 +134,12 @@ impl LentServer {
     /// The address of the first listener.
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// From now on every answer ends its connection, so that callers go elsewhere with their next
+    /// request while this listener still takes those that have not noticed.
+    pub fn leave(&self) {
+        self.0.leave();
     }
 
     /// Stops accepting, lets requests under way end, and cuts those that have not ended by the
@@ -211,6 +229,16 @@ impl Running {
             }
         }
         Ok(Self { address, stage: setup.stage, connections, threads })
+    }
+
+    fn leave(&self) {
+        self.stage.send_if_modified(|stage| {
+            let open = *stage == Stage::Open;
+            if open {
+                *stage = Stage::Leaving;
+            }
+            open
+        });
     }
 
     async fn drain(self, deadline: Duration) -> bool {
@@ -341,7 +369,7 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>, connections: Conne
         let next = next_connection(&listener, &connections);
         let accepted = tokio::select! {
             biased;
-            _ = stage.wait_for(|stage| *stage > Stage::Open) => return,
+            _ = stage.wait_for(|stage| *stage >= Stage::Draining) => return,
             accepted = next => accepted,
         };
         let Some((stream, peer, slot)) = accepted else {

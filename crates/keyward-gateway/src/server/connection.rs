@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -69,7 +70,11 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
                     lent::serve(&serving.plane, &arrival, fallback, request).await
                 }
             };
-            Ok::<_, Infallible>(response.map(|body| InFlight { body, _flight: flight }))
+            let mut response = response.map(|body| InFlight { body, _flight: flight });
+            if serving.listener.is_leaving() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     // the guard bounds heads, lengths and waiting more strictly than hyper would
@@ -77,9 +82,12 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
     let mut connection = std::pin::pin!(connection);
     // a broken connection has nobody left to tell
     while let Some(changed) = next_stage(connection.as_mut(), &mut stage).await {
-        let stopped = *stage.borrow_and_update() == Stage::Stopped;
+        let reached = *stage.borrow_and_update();
+        if reached < Stage::Draining && changed.is_ok() {
+            continue;
+        }
         connection.as_mut().graceful_shutdown();
-        if stopped {
+        if reached == Stage::Stopped {
             break;
         }
         if changed.is_err() {

@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use keyward_core::error::{Error, ErrorCode};
-
 use crate::answer::Refusal;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
@@ -28,6 +26,8 @@ pub use options::{
 pub(crate) enum Stage {
     /// It takes connections.
     Open,
+    /// It takes connections still, and ends each with its next answer.
+    Leaving,
     /// It takes no more, and lets requests under way end.
     Draining,
     /// What has not ended is cut.
@@ -43,6 +43,13 @@ pub(crate) struct Listener {
     pub(crate) stage: watch::Receiver<Stage>,
 }
 
+impl Listener {
+    /// Whether callers should go elsewhere with their next request.
+    fn is_leaving(&self) -> bool {
+        *self.stage.borrow() > Stage::Open
+    }
+}
+
 /// How a request came in.
 pub(crate) struct Arrival {
     pub(crate) peer: IpAddr,
@@ -52,15 +59,8 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    /// Refuses a request whose head could not be read, and every request while draining.
+    /// Refuses a request whose head could not be read.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
-        if let Some(bad) = self.bad_head {
-            return Err(Refusal::closing(bad.into()));
-        }
-        if *self.listener.stage.borrow() > Stage::Open {
-            let text = "This node is shutting down; try again";
-            return Err(Refusal::closing(Error::new(ErrorCode::Unavailable, text)));
-        }
-        Ok(())
+        self.bad_head.map_or(Ok(()), |bad| Err(Refusal::closing(bad.into())))
     }
 }

@@ -128,6 +128,33 @@ async fn a_drain_ends_what_is_under_way_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_listener_that_leaves_serves_on_and_ends_each_connection_with_its_answer() {
+    for runtime in [RuntimeShape::Shared, RuntimeShape::PerCore(1)] {
+        let world = World::new();
+        let (address, mut accepted) = raw_upstream().await;
+        let mut options = options();
+        options.runtime = runtime;
+        let server = start(&world.plane(vec![upstream_at(address)]), options);
+        let mut kept = Client::connect(server.local_addr()).await;
+        kept.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        kept.answer().await.refusal();
+        server.leave();
+        // the kept connection still works once, and so does a new one
+        let new = Client::connect(server.local_addr()).await;
+        for mut client in [kept, new] {
+            client.write(head(&world.token, "").as_bytes()).await;
+            let mut upstream = accepted.recv().await.unwrap();
+            upstream.head().await;
+            let ok = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+            upstream.write(ok).await;
+            let answer = client.answer().await;
+            assert_eq!((answer.body.as_str(), answer.closed), ("ok", true));
+        }
+        assert!(server.drain(PATIENCE).await);
+    }
+}
+
+#[tokio::test]
 async fn a_drain_cuts_what_does_not_end() {
     for runtime in [RuntimeShape::Shared, RuntimeShape::PerCore(1)] {
         let world = World::new();
