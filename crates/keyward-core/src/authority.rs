@@ -80,7 +80,7 @@ pub struct AdminTokenAuthority {
 }
 
 /// What a change touched, as it stands in the change log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invalidation {
     /// A key was made, or what it may do changed.
     Key(TenantId, KeyId),

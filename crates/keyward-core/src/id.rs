@@ -135,6 +135,10 @@ id! {
     AuditEventId = "aud"
 }
 id! {
+    /// One process of a deployment, from its start to its end.
+    NodeId = "nod"
+}
+id! {
     /// One request, on any plane.
     RequestId = "req"
 }

@@ -17,6 +17,7 @@ pub mod fingerprint;
 pub mod id;
 pub mod ip;
 pub mod key;
+pub mod lease;
 pub mod path;
 pub mod profile;
 pub mod scope;
