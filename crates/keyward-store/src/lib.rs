@@ -7,9 +7,9 @@ mod tx;
 mod write;
 
 pub use engine::{
-    BackupReport, Conn, Context, ContextKey, Engine, MAX_ROWS, Migration, Restored, Row,
-    SchemaStatus, Statement, StatementKind, StoreConfig, StoreError, StoreLimits, Value, back_up,
-    migrations, restore, schema_status, verify_backup,
+    BackupReport, Conn, Context, ContextKey, Engine, Hints, Listen, MAX_ROWS, Migration, Pooler,
+    Restored, Row, SchemaStatus, Statement, StatementKind, StoreConfig, StoreError, StoreLimits,
+    Value, back_up, migrations, restore, schema_status, verify_backup,
 };
 pub use sql::admin_tokens::AdminToken;
 pub use sql::all_statements;

@@ -9,7 +9,7 @@ use keyward_core::audit::OPERATOR_CHAIN;
 use keyward_core::authority::Invalidation;
 use keyward_core::id::TenantId;
 
-use crate::engine::{Context, Engine, StoreConfig, StoreError};
+use crate::engine::{Context, Engine, Hints, StoreConfig, StoreError};
 use crate::tx::{SystemTx, TenantTx};
 use crate::write::{Author, WriteTx};
 
@@ -45,7 +45,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, migrates it and takes it for this process.
+    /// Opens the database and migrates it; a SQLite file is taken for this process.
     pub async fn open(config: &StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let engine = Arc::new(Engine::open(config).await?);
         Ok(Self { engine, clock, hook: Arc::new(OnceLock::new()) })
@@ -102,7 +102,12 @@ impl Store {
         &self,
         reason: &'static str,
     ) -> Result<SystemTx, StoreError> {
-        Ok(SystemTx::new(self.engine.begin_write(Context::System { reason }).await?))
+        Ok(SystemTx::new(self.engine.begin_note(Context::System { reason }).await?))
+    }
+
+    /// Hears of changes that other nodes have committed; see [`Hints`].
+    pub fn hints(&self) -> Hints {
+        self.engine.listen(Arc::clone(&self.clock))
     }
 
     pub(crate) fn hook(&self) -> Option<CommitHook> {

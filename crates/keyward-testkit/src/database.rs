@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use keyward_core::time::Timestamp;
-use keyward_store::{ContextKey, Migration, StoreConfig, StoreLimits, migrations};
+use keyward_store::{ContextKey, Listen, Migration, Pooler, StoreConfig, StoreLimits, migrations};
 use tempfile::TempDir;
 
 use crate::postgres::Database;
@@ -61,7 +61,7 @@ impl TestDatabase {
         databases
     }
 
-    /// What to open the store with. Two stores on one database at once are refused.
+    /// What to open the store with. On SQLite a second store at once is refused.
     pub fn config(&self) -> StoreConfig {
         config(self.url(), self.migrate_url(), self.data_dir.path(), self.migrations.clone())
     }
@@ -115,6 +115,8 @@ pub(crate) fn config(
         context_key: ContextKey::new(CONTEXT_KEY),
         migrations,
         now: OPENED_AT,
+        pooler: Pooler::None,
+        listen: Listen::WithStore,
         limits: StoreLimits { connections: CONNECTIONS, ..StoreLimits::default() },
     }
 }

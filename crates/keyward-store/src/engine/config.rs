@@ -23,8 +23,35 @@ pub struct StoreConfig {
     pub migrations: Vec<Migration>,
     /// The instant of opening; names backups and dates migrations.
     pub now: Timestamp,
+    /// PostgreSQL only: what stands between this node and the server.
+    pub pooler: Pooler,
+    /// PostgreSQL only: where hints of changes are heard.
+    pub listen: Listen,
     /// Pool sizes and deadlines.
     pub limits: StoreLimits,
+}
+
+/// What stands between a node and its PostgreSQL server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooler {
+    /// Nothing, or a pooler that lends a connection for as long as the node holds its own.
+    #[default]
+    None,
+    /// A pooler that lends a connection for one transaction at a time.
+    Transaction,
+}
+
+/// Where hints of changes are heard. They only save time: every node also looks by itself. No
+/// formatter: the address may hold a password.
+#[derive(Clone, Default)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// At the store's address, but not through a transaction pooler.
+    #[default]
+    WithStore,
+    /// At an address of its own, which leads to the same database and past the pooler.
+    Apart(Zeroizing<String>),
 }
 
 /// The 256-bit key under which tenant contexts are signed, derived from the deployment's

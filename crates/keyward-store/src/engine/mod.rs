@@ -8,9 +8,11 @@
 mod config;
 mod data_dir;
 mod error;
+mod hints;
 mod migrate;
 pub(crate) mod postgres;
 mod postgres_admission;
+mod postgres_listen;
 mod postgres_schema;
 mod postgres_session;
 pub(crate) mod sqlite;
@@ -20,9 +22,13 @@ mod statement;
 mod upkeep;
 
 use std::path::Path;
+use std::sync::Arc;
 
-pub use config::{ContextKey, StoreConfig, StoreLimits};
+use keyward_core::Clock;
+
+pub use config::{ContextKey, Listen, Pooler, StoreConfig, StoreLimits};
 pub use error::StoreError;
+pub use hints::Hints;
 pub use migrate::{Migration, migrations};
 pub use sqlite_backup::BackupReport;
 pub use statement::{Row, Statement, StatementKind, Value};
@@ -44,7 +50,7 @@ const SYSTEM_CONTEXT: &str = "*";
 pub enum Engine {
     /// A file in the data directory, used by this process alone.
     Sqlite(SqliteEngine),
-    /// A PostgreSQL server.
+    /// A PostgreSQL server, which any number of processes may use.
     Postgres(Box<PostgresEngine>),
 }
 
@@ -76,7 +82,8 @@ impl Context<'_> {
 }
 
 impl Engine {
-    /// Opens the database: takes it for this process, refuses unsafe settings, migrates.
+    /// Opens the database: refuses unsafe settings, migrates, and takes a SQLite file for this
+    /// process.
     ///
     /// # Errors
     /// [`StoreError::Refused`] with the fix, [`StoreError::NewerSchema`],
@@ -111,6 +118,25 @@ impl Engine {
     /// [`StoreError::Busy`] or [`StoreError::Unavailable`].
     pub async fn begin_write(&self, context: Context<'_>) -> Result<Conn, StoreError> {
         self.begin(context, Access::Write).await
+    }
+
+    /// Begins a transaction that may write what nobody decides with and a crash may take back: an
+    /// acknowledgement, a last use. On PostgreSQL its commit does not wait for the disk; on SQLite
+    /// it is [`Engine::begin_write`].
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] or [`StoreError::Unavailable`].
+    pub async fn begin_note(&self, context: Context<'_>) -> Result<Conn, StoreError> {
+        self.begin(context, Access::Note).await
+    }
+
+    /// Hears of changes that other nodes have committed, until what it answers is dropped. On
+    /// SQLite there are no other nodes, and nothing is ever heard. Call it on the runtime.
+    pub fn listen(&self, clock: Arc<dyn Clock>) -> Hints {
+        match self {
+            Self::Sqlite(_) => Hints::silent(),
+            Self::Postgres(engine) => engine.listen(clock),
+        }
     }
 
     async fn begin(&self, context: Context<'_>, access: Access) -> Result<Conn, StoreError> {
@@ -148,11 +174,11 @@ impl Engine {
         }
     }
 
-    /// Closes every connection and returns when the database is free for another process.
+    /// Closes every connection. On SQLite it returns when the file is free for another process.
     pub async fn close(self) {
         match self {
             Self::Sqlite(engine) => engine.close().await,
-            Self::Postgres(engine) => engine.close().await,
+            Self::Postgres(engine) => engine.close(),
         }
     }
 }
@@ -170,6 +196,8 @@ pub async fn verify_backup(path: &Path) -> Result<BackupReport, StoreError> {
 enum Access {
     Read,
     Write,
+    /// A write whose commit may be lost with the server's memory.
+    Note,
 }
 
 /// One transaction on one connection.
@@ -257,7 +285,8 @@ impl Conn {
         Ok(changed)
     }
 
-    /// Commits. When it returns, the change is on disk and seen by every later transaction.
+    /// Commits. When it returns, the change is seen by every later transaction, and, but for
+    /// [`Engine::begin_note`] on PostgreSQL, on disk.
     ///
     /// # Errors
     /// [`StoreError::CommitUnknown`] when the connection broke on the way, else nothing was

@@ -2,19 +2,21 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use deadpool::managed::{Object, Pool, PoolError, Timeouts};
 use futures_util::{FutureExt as _, TryStreamExt as _};
+use keyward_core::Clock;
+use tokio_postgres::RowStream;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type};
-use tokio_postgres::{Client, RowStream};
 
+use super::config::{Listen, Pooler};
+use super::hints::Hints;
 use super::postgres_session::{Address, Session, SessionManager, Signer};
 use super::{
     Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
-    postgres_admission, postgres_schema,
+    postgres_admission, postgres_listen, postgres_schema,
 };
 
 /// Notes the last use of many keys, given as a JSON array of objects.
@@ -25,32 +27,30 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
-/// The session lock that says that a node has the database: "Keyw", and the first of its locks.
-const TAKE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_lock(1264941431, 1)";
-const FREE_NODE_LOCK: &str = "SELECT pg_catalog.pg_advisory_unlock(1264941431, 1)";
-
 /// An open PostgreSQL database.
 pub struct PostgresEngine {
     pool: Pool<SessionManager>,
     address: Address,
     signer: Signer,
     limits: StoreLimits,
-    node_lock: NodeLock,
+    /// Where hints are heard; absent when they are not wanted or cannot come through.
+    listens_at: Option<Address>,
 }
 
 impl PostgresEngine {
     pub(super) async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         let limits = config.limits;
         let address = Address::parse(&config.url, &limits)?;
-        let node_lock = NodeLock::take(&address, &limits).await?;
+        let listens_at = listens_at(config, &address)?;
         if let Some(url) = &config.migrate_url {
             let owner = Address::parse(url, &limits)?;
             postgres_schema::migrate(&owner, address.role(), config).await?;
-        } else {
-            let client = node_lock.client.lock().await;
+        }
+        let (client, _) = address.connect().await?;
+        if config.migrate_url.is_none() {
             postgres_schema::require_current(&client, &config.migrations).await?;
         }
-        postgres_admission::check(&*node_lock.client.lock().await, address.role()).await?;
+        postgres_admission::check(&client, address.role()).await?;
         let wait = Some(limits.wait);
         let pool = Pool::builder(SessionManager { address: address.clone() })
             .max_size(limits.connections.max(1))
@@ -59,7 +59,7 @@ impl PostgresEngine {
             .build()
             .map_err(|error| StoreError::Internal(error.to_string()))?;
         let signer = Signer::new(&config.context_key);
-        let engine = Self { pool, address, signer, limits, node_lock };
+        let engine = Self { pool, address, signer, limits, listens_at };
         engine.require_key().await?;
         Ok(engine)
     }
@@ -85,7 +85,6 @@ impl PostgresEngine {
         context: &str,
         access: Access,
     ) -> Result<PostgresTransaction, StoreError> {
-        self.node_lock.require(&self.address, &self.limits).await?;
         if self.pool.status().waiting >= self.limits.waiting {
             return Err(StoreError::Busy("too many callers wait for a connection".to_owned()));
         }
@@ -103,65 +102,25 @@ impl PostgresEngine {
         Ok(transaction)
     }
 
-    pub(super) async fn close(self) {
+    /// Hears the hints of other nodes, when they can be heard.
+    pub(super) fn listen(&self, clock: Arc<dyn Clock>) -> Hints {
+        match &self.listens_at {
+            Some(address) => postgres_listen::start(address.clone(), self.limits, clock),
+            None => Hints::silent(),
+        }
+    }
+
+    pub(super) fn close(self) {
         self.pool.close();
-        let client = self.node_lock.client.into_inner();
-        // The end of the connection frees it too, only a little later.
-        let _ = client.batch_execute(FREE_NODE_LOCK).await;
     }
 }
 
-/// The right to be the one node on this database, held by a connection of its own. When that
-/// connection breaks, no transaction begins until the right is taken again.
-struct NodeLock {
-    client: tokio::sync::Mutex<Client>,
-    ended: std::sync::RwLock<Arc<AtomicBool>>,
-}
-
-impl NodeLock {
-    async fn take(address: &Address, limits: &StoreLimits) -> Result<Self, StoreError> {
-        let (client, ended) = Self::acquire(address, limits).await?;
-        Ok(Self { client: tokio::sync::Mutex::new(client), ended: ended.into() })
-    }
-
-    async fn acquire(
-        address: &Address,
-        limits: &StoreLimits,
-    ) -> Result<(Client, Arc<AtomicBool>), StoreError> {
-        let (client, ended) = address.connect().await?;
-        let wait = format!("SET lock_timeout = {}", limits.wait.as_millis());
-        client.batch_execute(&wait).await.map_err(|error| classify("node_lock", &error))?;
-        match client.batch_execute(TAKE_NODE_LOCK).await {
-            Ok(()) => Ok((client, ended)),
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                Err(StoreError::Refused(
-                    "another Keyward process uses this database: stop it first (one node per \
-                     database)"
-                        .to_owned(),
-                ))
-            }
-            Err(error) => Err(classify("node_lock", &error)),
-        }
-    }
-
-    fn is_lost(&self) -> bool {
-        let ended = self.ended.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        ended.load(Ordering::Acquire)
-    }
-
-    async fn require(&self, address: &Address, limits: &StoreLimits) -> Result<(), StoreError> {
-        if !self.is_lost() {
-            return Ok(());
-        }
-        let mut client = self.client.lock().await;
-        if self.is_lost() {
-            let (taken, ended) = Self::acquire(address, limits).await.map_err(|error| {
-                StoreError::Unavailable(format!("the right to be the one node was lost: {error}"))
-            })?;
-            *client = taken;
-            *self.ended.write().unwrap_or_else(std::sync::PoisonError::into_inner) = ended;
-        }
-        Ok(())
+/// Hints do not come through a pooler that lends connections by the transaction.
+fn listens_at(config: &StoreConfig, store: &Address) -> Result<Option<Address>, StoreError> {
+    match (&config.listen, config.pooler) {
+        (Listen::Apart(url), _) => Address::parse(url, &config.limits).map(Some),
+        (Listen::WithStore, Pooler::None) => Ok(Some(store.clone())),
+        (Listen::WithStore, Pooler::Transaction) | (Listen::Off, _) => Ok(None),
     }
 }
 
@@ -255,7 +214,7 @@ impl PostgresTransaction {
         self.session()?.client.batch_execute("COMMIT").await.map_err(|error| {
             let error = classify("COMMIT", &error);
             match error {
-                StoreError::Unavailable(text) if access == Access::Write => {
+                StoreError::Unavailable(text) if access != Access::Read => {
                     StoreError::CommitUnknown(text)
                 }
                 other => other,

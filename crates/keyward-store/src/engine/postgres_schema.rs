@@ -12,6 +12,10 @@ use super::{StoreConfig, StoreError};
 /// Names are looked up in the store's schema; temporary tables come last.
 const OWNER_SESSION: &str = "SET search_path = keyward, pg_temp; SET lock_timeout = '30s'";
 
+/// Nodes that start at once migrate one after the other; the lock ends with the connection.
+const TAKE_MIGRATION_LOCK: &str = "SET lock_timeout = '30s';
+    SELECT pg_catalog.pg_advisory_lock(1264941431, 3)";
+
 /// Brings the schema up to date, gives the application role its grants, and installs the key.
 pub(super) async fn migrate(
     owner: &Address,
@@ -26,6 +30,7 @@ pub(super) async fn migrate(
     }
     let (mut client, _) = owner.connect().await?;
     let failed = |error| classify("migrate", &error);
+    client.batch_execute(TAKE_MIGRATION_LOCK).await.map_err(failed)?;
     let pending = {
         let applied = history(&client).await?;
         migrate::plan(&config.migrations, |migration| migration.postgres, &applied)?

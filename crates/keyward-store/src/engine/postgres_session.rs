@@ -8,7 +8,8 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::config::ContextKey;
@@ -31,7 +32,10 @@ const BIND_CONTEXT: &str = "SELECT pg_catalog.pg_backend_pid(),
     pg_catalog.set_config('statement_timeout', $2, true),
     pg_catalog.set_config('lock_timeout', $3, true),
     pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true),
-    pg_catalog.set_config('synchronous_commit', 'on', true)";
+    pg_catalog.set_config('synchronous_commit', $5, true)";
+
+/// What carries a connection's messages; it must be polled for anything to happen.
+pub(super) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Where to connect and how.
 #[derive(Clone)]
@@ -68,10 +72,15 @@ impl Address {
         self.config.get_user().unwrap_or_default()
     }
 
+    /// Opens a connection that the caller drives itself.
+    pub(super) async fn open(&self) -> Result<(Client, Driver), StoreError> {
+        let connected = self.config.connect(self.tls.clone()).await;
+        connected.map_err(|error| classify("connect", &error))
+    }
+
     /// Opens a connection; the flag rises when it has ended.
     pub(super) async fn connect(&self) -> Result<(Client, Arc<AtomicBool>), StoreError> {
-        let connected = self.config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| classify("connect", &error))?;
+        let (client, connection) = self.open().await?;
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         tokio::spawn(async move {
@@ -170,28 +179,38 @@ impl Session {
     ) -> Result<(), StoreError> {
         let sql = match access {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Access::Write | Access::Note => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
         let context = signer.sign(self.backend, name);
-        let flight =
-            futures_util::future::join(self.client.batch_execute(sql), self.bind(&context, limits));
+        let flight = futures_util::future::join(
+            self.client.batch_execute(sql),
+            self.bind(&context, access, limits),
+        );
         let (begun, backend) = flight.await;
         begun.map_err(|error| classify("BEGIN", &error))?;
         let backend = backend?;
         if backend != self.backend {
-            self.bind(&signer.sign(backend, name), limits).await?;
+            self.bind(&signer.sign(backend, name), access, limits).await?;
             self.backend = backend;
         }
         Ok(())
     }
 
     /// Binds a context and answers the backend that did it.
-    async fn bind(&self, context: &str, limits: &StoreLimits) -> Result<i32, StoreError> {
+    async fn bind(
+        &self,
+        context: &str,
+        access: Access,
+        limits: &StoreLimits,
+    ) -> Result<i32, StoreError> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let (statement, lock, idle) =
             (ms(limits.statement), ms(limits.lock), ms(limits.idle_in_transaction));
-        let bound =
-            self.client.query_one(&self.bind_context, &[&context, &statement, &lock, &idle]).await;
+        let durable = if access == Access::Note { "off" } else { "on" };
+        let bound = self
+            .client
+            .query_one(&self.bind_context, &[&context, &statement, &lock, &idle, &durable])
+            .await;
         bound.and_then(|row| row.try_get(0)).map_err(|error| classify("context", &error))
     }
 

@@ -91,7 +91,7 @@ impl SqliteEngine {
     pub(super) async fn begin(&self, access: Access) -> Result<SqliteTransaction, StoreError> {
         let (pool, sql) = match access {
             Access::Read => (&self.readers, "BEGIN DEFERRED"),
-            Access::Write => (&self.writer, "BEGIN IMMEDIATE"),
+            Access::Write | Access::Note => (&self.writer, "BEGIN IMMEDIATE"),
         };
         if pool.status().waiting >= self.limits.waiting {
             return Err(StoreError::Busy("too many callers wait for a connection".to_owned()));

@@ -47,7 +47,7 @@ impl Manager for ThreadManager {
         let (held, alive) = ((Arc::clone(&self.lock), self.open.clone()), Arc::new(()));
         let (name, role) = match self.access {
             Access::Read => ("keyward-sqlite-reader", Role::Reader),
-            Access::Write => ("keyward-sqlite-writer", Role::Writer),
+            Access::Write | Access::Note => ("keyward-sqlite-writer", Role::Writer),
         };
         let (jobs, inbox) = sync_channel(QUEUE);
         let (opened, ready) = oneshot::channel();

@@ -6,6 +6,7 @@ mod backup;
 mod conformance;
 mod isolation;
 mod limits;
+mod listen;
 mod opening;
 mod refusals;
 mod upkeep;

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyward_core::Clock;
-use keyward_store::{Store, StoreConfig, StoreLimits, migrations};
+use keyward_store::{Listen, Pooler, Store, StoreConfig, StoreLimits, migrations};
 use zeroize::Zeroizing;
 
 use crate::config::private_file::{self, Readers};
 use crate::config::{ConfigError, DeploymentSecrets, Settings};
 
-/// Opens the store, migrates it and takes it for this process.
+/// Opens the store and migrates it; a SQLite file is taken for this process.
 pub(crate) async fn open_store(
     settings: &Settings,
     secrets: &DeploymentSecrets,
@@ -41,6 +41,8 @@ pub(crate) fn store_config(
         context_key: secrets.context_key(),
         migrations: migrations(),
         now: clock.now(),
+        pooler: Pooler::None,
+        listen: Listen::WithStore,
         limits: StoreLimits {
             readers: store.readers,
             connections: store.connections,
