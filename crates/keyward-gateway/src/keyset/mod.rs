@@ -198,6 +198,12 @@ impl KeySet {
         self.complete(&entry, label)
     }
 
+    /// What is known now of a key whose secret was proven before.
+    pub fn present(&self, id: KeyId) -> Option<KnownKey> {
+        let (entry, label) = self.shard(id)?.read().find(id)?;
+        self.complete(&entry, label)
+    }
+
     fn complete(&self, entry: &KeyEntry, label: KeyLabel) -> Option<KnownKey> {
         let tenant = self.tenants.read().get(entry.tenant)?;
         let (owner, role) = self.members.read().get(entry.member)?;
