@@ -146,9 +146,7 @@ async function stop(server) {
   if (!server) return
   const { child, exited } = server
   if (child.exitCode !== null || child.signalCode !== null) return exited
-  child.kill('SIGTERM')
-  // the second signal ends the wait for load balancers
-  await Promise.race([exited, pause(500)])
+  // once: a second one would cut what it is still doing
   child.kill('SIGTERM')
   const ended = await Promise.race([exited, pause(STOP_MS, 'late', { ref: false })])
   if (ended !== 'late') return ended

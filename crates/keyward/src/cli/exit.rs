@@ -7,6 +7,7 @@ use keyward_core::{Error, ErrorCode};
 use keyward_store::StoreError;
 
 use crate::config::{ConfigError, Problem};
+use crate::node::signals::Cut;
 
 /// Exit codes. `keyward help exit-codes` prints this table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(crate) enum Exit {
     Io,
     /// Settings or schema must change first.
     Config,
-    /// Stopped by the user.
+    /// Stopped by the user, or told twice to stop.
     Interrupted,
 }
 
@@ -90,7 +91,9 @@ impl Exit {
             Self::CannotCreate => "a file or the data directory cannot be made",
             Self::Io => "reading or writing failed",
             Self::Config => "settings or schema must change first; a restart does not help",
-            Self::Interrupted => "stopped by the user",
+            Self::Interrupted => {
+                "stopped by the user, or told twice to stop: what was in flight was cut"
+            }
         }
     }
 
@@ -226,6 +229,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Cut> for Failure {
+    fn from(cut: Cut) -> Self {
+        Self::new(Exit::Interrupted, cut.to_string())
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let what = format!("{error:#}");
@@ -235,6 +244,9 @@ impl From<anyhow::Error> for Failure {
         }
         if let Some(error) = causes().find_map(|cause| cause.downcast_ref::<StoreError>()) {
             return Self::new(exit_of_store(error), what);
+        }
+        if causes().any(<dyn std::error::Error>::is::<Cut>) {
+            return Self::new(Exit::Interrupted, what);
         }
         let io = causes().find_map(|cause| cause.downcast_ref::<std::io::Error>());
         match io.map(std::io::Error::kind) {

@@ -163,7 +163,13 @@ impl Command {
 }
 
 fn on_all_cores(work: impl Future<Output = Done>) -> Done {
-    runtime(tokio::runtime::Builder::new_multi_thread())?.block_on(work)
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let done = runtime.block_on(work);
+    if done.as_ref().is_err_and(|failure| failure.exit() == Exit::Interrupted) {
+        // at once: not even what blocks a thread is waited for
+        runtime.shutdown_background();
+    }
+    done
 }
 
 fn runtime(mut builder: tokio::runtime::Builder) -> Done<tokio::runtime::Runtime> {

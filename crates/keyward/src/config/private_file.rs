@@ -1,38 +1,47 @@
 //! Files that hold secrets: who may read them, how large they may be, how they are made.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::problem::Problem;
 
 /// The largest file with secrets that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+/// The user whose files are mounted for others.
+const ROOT: u32 = 0;
 
 /// Who besides its owner may read a file with secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Nobody.
+    /// Nobody. A file of root's that this other user was given may be read by its group: service
+    /// managers and container platforms mount secrets so.
     Owner,
-    /// The group, as service managers and container platforms mount them.
+    /// The group.
     Group,
 }
 
 impl Readers {
-    const fn forbidden(self) -> u32 {
+    const fn forbidden(self, owner: u32, user: u32) -> u32 {
         match self {
+            Self::Owner if owner == ROOT && user != ROOT => 0o037,
             Self::Owner => 0o077,
             Self::Group => 0o007,
         }
+    }
+
+    fn exceeded(self, file: &Metadata) -> bool {
+        file.mode() & self.forbidden(file.uid(), geteuid().as_raw()) != 0
     }
 }
 
 /// Whether others than `readers` allows may open the file.
 pub(crate) fn is_open(path: &Path, readers: Readers) -> std::io::Result<bool> {
-    Ok(std::fs::metadata(path)?.mode() & readers.forbidden() != 0)
+    Ok(readers.exceeded(&std::fs::metadata(path)?))
 }
 
 /// The text of a file with secrets; refused when others may read it. `what` names it in the
@@ -50,7 +59,7 @@ pub(crate) fn read(
     // the opened file is the one that is checked, whatever happens to the path meanwhile
     let file = File::open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
-    if about.mode() & readers.forbidden() != 0 {
+    if readers.exceeded(&about) {
         let text = format!("{what} {shown} may be read by other users");
         return Err(Problem::new(text, format!("chmod 600 {shown}")));
     }
@@ -118,4 +127,26 @@ fn write_draft(draft: &Path, text: &str) -> std::io::Result<()> {
         let _ = std::fs::remove_file(draft);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_root_mounts_for_somebody_else_may_be_read_by_a_group() {
+        let service = 65_532;
+        for (owner, user, mode, open) in [
+            (service, service, 0o600, false),
+            (service, service, 0o640, true),
+            (ROOT, service, 0o440, false),
+            (ROOT, service, 0o400, false),
+            (ROOT, service, 0o444, true),
+            (ROOT, service, 0o460, true),
+            (ROOT, ROOT, 0o440, true),
+        ] {
+            let found = mode & Readers::Owner.forbidden(owner, user) != 0;
+            assert_eq!(found, open, "{mode:o} of {owner} for {user}");
+        }
+    }
 }

@@ -8,13 +8,16 @@ mod jobs;
 mod planes;
 mod seed;
 mod store;
+mod supervisor;
 
 pub(crate) mod dev;
 pub(crate) mod serve;
+pub(crate) mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use keyward_core::Clock;
@@ -37,6 +40,9 @@ use jobs::Jobs;
 
 pub use clock::SystemClock;
 pub(crate) use store::{open_store, store_config};
+
+/// How long each of the last things may take that a node does when requests have ended.
+const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a node is started with.
 pub(crate) struct NodeParts {
@@ -101,22 +107,33 @@ impl Node {
         }
     }
 
-    /// Says on `/readyz` that the node is about to stop.
+    /// Says that the node is about to stop: on `/readyz`, and with every answer, which ends its
+    /// connection.
     pub(crate) fn announce_stop(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.gateways.iter().for_each(GatewayServer::leave);
+        self.control.leave();
+        self.internal.leave();
     }
 
     /// Stops accepting, lets requests in flight end, and writes what is still in memory.
     pub(crate) async fn stop(self) {
         let within = self.shared.settings.shutdown.timeout.duration();
-        for gateway in self.gateways {
-            gateway.drain(within).await;
+        // all at once, so that their time passes once
+        let gateways = self.gateways.into_iter().map(|gateway| gateway.drain(within));
+        let gateways: Vec<_> = gateways.map(tokio::spawn).collect();
+        let mut ended = self.control.drain(within).await;
+        for gateway in gateways {
+            ended &= gateway.await.unwrap_or(false);
         }
-        self.control.drain(within).await;
-        self.internal.drain(within).await;
+        // last, so that health can be asked until everything else is done
+        ended &= self.internal.drain(LAST_TIMEOUT).await;
+        if !ended {
+            tracing::warn!("requests that did not end in time were cut");
+        }
         let (stop, task) = self.jobs;
         let _ = stop.send(true);
-        if tokio::time::timeout(within, task).await.is_err() {
+        if tokio::time::timeout(LAST_TIMEOUT, task).await.is_err() {
             tracing::warn!("the last use of keys was not written before the end");
         }
     }

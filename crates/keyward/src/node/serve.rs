@@ -2,29 +2,35 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use keyward_store::Store;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::{Hangup, Stops};
+use super::supervisor::Supervisor;
 use super::{Node, NodeParts, Shared, SystemClock, open_store};
 use crate::bootstrap;
 use crate::config::settings::DeploymentEnvironment;
 use crate::config::{ConfigError, DeploymentSecrets, Facts, Settings, production_problems};
 use crate::product::Product;
 
-/// Runs a node with these settings until SIGTERM or SIGINT.
+/// Runs a node with these settings until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let clock = Arc::new(SystemClock);
-    let product = Arc::new(Product::load(&settings.profile)?);
-    let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-    let store = open_store(&settings, &secrets, clock.clone()).await?;
-    for warning in product.catalog.warnings() {
-        tracing::warn!("{warning}");
-    }
-    production(&settings, &product, &store).await?;
-    let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
+    let stops = Stops::listen(Hangup::Ignored)?;
+    stops.unless_repeated(run(settings, &stops)).await
+}
+
+async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
+    let supervisor = Supervisor::of_this_process();
+    supervisor.starting("starting: opening the database");
+    let parts = tokio::select! {
+        biased;
+        // nothing was promised to anybody yet
+        () = stops.first() => return Ok(()),
+        parts = prepare(settings) => parts?,
+    };
+    supervisor.starting("starting: loading the keys");
+    let node = Node::start(parts).await?;
     let addresses = node.addresses();
-    let Shared { store, clock, .. } = &node.shared;
+    let Shared { store, clock, plane, .. } = &node.shared;
     let mut settings = node.shared.settings.clone();
     settings.control.listen = addresses.control;
     bootstrap::administrator(&settings, store, &**clock).await?;
@@ -35,9 +41,28 @@ pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
         gateways = ?addresses.gateways,
         "ready"
     );
-    wait_for_stop(&node).await?;
+    supervisor.ready();
+    tokio::select! {
+        () = stops.first() => {}
+        () = supervisor.keep_told(|| plane.may_decide().is_ok()) => {}
+    }
+    supervisor.stopping();
+    leave(&node).await;
     node.stop().await;
     Ok(())
+}
+
+/// Reads and opens what a node is made of.
+async fn prepare(settings: Settings) -> anyhow::Result<NodeParts> {
+    let clock = Arc::new(SystemClock);
+    let product = Arc::new(Product::load(&settings.profile)?);
+    let secrets = DeploymentSecrets::load(&settings, &*clock)?;
+    let store = open_store(&settings, &secrets, clock.clone()).await?;
+    for warning in product.catalog.warnings() {
+        tracing::warn!("{warning}");
+    }
+    production(&settings, &product, &store).await?;
+    Ok(NodeParts { settings, product, secrets, store, clock })
 }
 
 /// Refuses in production what is unsafe there, before anything is served.
@@ -55,23 +80,11 @@ async fn production(settings: &Settings, product: &Product, store: &Store) -> an
     if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems).into()) }
 }
 
-/// Waits for a signal, then for load balancers to notice; a second signal ends the wait.
-pub(crate) async fn wait_for_stop(node: &Node) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+/// Says that the node is about to stop, and gives load balancers the time to notice.
+pub(crate) async fn leave(node: &Node) {
     node.announce_stop();
     let delay = node.shared.settings.shutdown.drain_delay.duration();
     tracing::info!(delay_ms = delay.as_millis(), "stopping");
-    let again = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    let _ = tokio::time::timeout(delay, again).await;
-    Ok(())
+    // requests go on being served meanwhile
+    let _ = tokio::time::timeout(delay, std::future::pending::<()>()).await;
 }

@@ -16,5 +16,6 @@ mod keys;
 mod operations;
 mod secrets;
 mod starting;
+mod supervised;
 mod tenancy;
 mod verify;

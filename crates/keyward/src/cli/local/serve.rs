@@ -16,8 +16,11 @@ use crate::cli::exit::{Done, Exit, Failure};
 use crate::cli::log;
 use crate::cli::output::{Output, print};
 use crate::config::settings::DeploymentEnvironment;
-use crate::config::{ConfigArgs, ConfigError, Facts, Loaded, Millis, Origin, production_problems};
+use crate::config::{
+    ConfigArgs, ConfigError, Facts, Loaded, Millis, Origin, Settings, production_problems,
+};
 use crate::node::dev::{Dev, profile_directory};
+use crate::node::signals::{Hangup, Stops};
 use crate::node::{self, SystemClock};
 use crate::product::Product;
 
@@ -86,9 +89,14 @@ impl DevCommand {
             loaded.settings.data_dir.0.clone_from(&scratch.0);
         }
         log::start(&loaded.settings.log, Arc::new(SystemClock))?;
-        let product = Product::load(&loaded.settings.profile)?;
+        let stops = Stops::listen(Hangup::Stops)?;
+        stops.unless_repeated(self.serve(loaded.settings, &stops)).await
+    }
+
+    async fn serve(&self, settings: Settings, stops: &Stops) -> Done {
+        let product = Product::load(&settings.profile)?;
         let sandbox = self.sandbox_listen.unwrap_or_else(|| SANDBOX.into());
-        let starting = Dev::with_settings(loaded.settings, sandbox, Arc::new(SystemClock));
+        let starting = Dev::with_settings(settings, sandbox, Arc::new(SystemClock));
         let dev = Box::pin(starting).await?;
         let facts = dev.to_json();
         let text = if self.json {
@@ -97,7 +105,8 @@ impl DevCommand {
             format!("{}{}\n", guide(&facts), calls(&facts, &product).unwrap_or_default())
         };
         print(&text)?;
-        node::serve::wait_for_stop(dev.node()).await?;
+        stops.first().await;
+        node::serve::leave(dev.node()).await;
         dev.stop().await;
         Ok(())
     }
