@@ -6,7 +6,7 @@ use super::{Epoch, Incarnation, Listed, Terms, Witness};
 use crate::id::NodeId;
 
 /// How far a change has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Nobody decides without it any more.
     Effective,
@@ -14,16 +14,18 @@ pub enum Standing {
     Propagating {
         /// When nobody can any more, whatever happens.
         by_ns: u64,
-        /// How many have not said that they applied it.
+        /// How many of the registered ones have not said that they applied it.
         unconfirmed: usize,
     },
 }
 
 /// One change on its way to all nodes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
     epoch: Epoch,
     incarnation: Incarnation,
+    /// Until when a lease from before this history may last, whose holder need not be listed.
+    unsettled_until_ns: Option<u64>,
     /// Who may still decide without the change, and until when at the latest.
     waiting: BTreeMap<NodeId, u64>,
 }
@@ -31,8 +33,9 @@ pub struct Fence {
 impl Fence {
     /// A fence for a change that was committed before `since_ns` of this process's clock.
     ///
-    /// `listed` are all nodes on the register, read under the change's exclusive lock or later.
-    /// Those whose lease this process has seen end are not waited for.
+    /// `listed` are all nodes on the register of that history, read under the change's exclusive
+    /// lock or later. Those whose lease this process has seen end are not waited for. A history that
+    /// began not long ago is waited for as well: see [`Witness::unsettled_until`].
     pub fn raise(
         epoch: Epoch,
         incarnation: Incarnation,
@@ -41,7 +44,8 @@ impl Fence {
         witness: &Witness,
         terms: Terms,
     ) -> Self {
-        let mut fence = Self { epoch, incarnation, waiting: BTreeMap::new() };
+        let unsettled_until_ns = witness.unsettled_until(incarnation, since_ns, terms);
+        let mut fence = Self { epoch, incarnation, unsettled_until_ns, waiting: BTreeMap::new() };
         for node in listed {
             if node.applied < epoch && !witness.is_over(node, since_ns, terms) {
                 let by_ns = since_ns.saturating_add(terms.certainly_over_ns(node.hold_ms));
@@ -75,9 +79,10 @@ impl Fence {
     /// How far the change has reached at this instant.
     pub fn standing(&mut self, now_ns: u64) -> Standing {
         self.waiting.retain(|_, by_ns| now_ns < *by_ns);
-        match self.waiting.values().max() {
+        self.unsettled_until_ns = self.unsettled_until_ns.filter(|until_ns| now_ns < *until_ns);
+        match self.waiting.values().copied().chain(self.unsettled_until_ns).max() {
             None => Standing::Effective,
-            Some(by_ns) => Standing::Propagating { by_ns: *by_ns, unconfirmed: self.waiting.len() },
+            Some(by_ns) => Standing::Propagating { by_ns, unconfirmed: self.waiting.len() },
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Facts read one by one, beside the stream of changes: which of two readings is the newer one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::Epoch;
 use crate::authority::Invalidation;
 
 /// When a reading began; given back when it has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     generation: u64,
     applied: Epoch,
@@ -17,16 +17,16 @@ pub struct Stamp {
 ///
 /// A reading is put into memory only when no change after it was applied meanwhile; a change whose
 /// facts were read before a single reading leaves that one's facts alone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fills {
     generation: u64,
     applied: Epoch,
     /// Readings under way, by the change that was applied when they began.
     open: BTreeMap<Epoch, usize>,
     /// What was touched by changes that a reading under way may have missed.
-    touched: HashMap<Invalidation, Epoch>,
+    touched: BTreeMap<Invalidation, Epoch>,
     /// What was read as of changes that are not applied yet.
-    ahead: HashMap<Invalidation, Epoch>,
+    ahead: BTreeMap<Invalidation, Epoch>,
 }
 
 impl Fills {
@@ -44,7 +44,8 @@ impl Fills {
     /// Whether facts about these subjects, read as of the change `read`, may be put into memory now.
     /// When not, they must be read again.
     pub fn admits(&mut self, stamp: Stamp, read: Epoch, subjects: &[Invalidation]) -> bool {
-        let outdated = |it: &Invalidation| self.touched.get(it).is_some_and(|epoch| *epoch > read);
+        let newer = |known: Option<&Epoch>| known.is_some_and(|epoch| *epoch > read);
+        let outdated = |it: &Invalidation| newer(self.touched.get(it)) || newer(self.ahead.get(it));
         if stamp.generation != self.generation || subjects.iter().any(outdated) {
             return false;
         }

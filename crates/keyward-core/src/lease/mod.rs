@@ -16,6 +16,9 @@
 //!   it, has left, or has had no renewal for so long that its lease is certainly over on the
 //!   writer's own clock. Instants of two machines are never compared; only the rates of their clocks
 //!   are assumed to agree, within [`Terms::drift_ppm`].
+//! * Another history (a standby was promoted, a backup restored) is another [`Incarnation`] from its
+//!   first transaction on. Its register says nothing about leases from before, so its first changes
+//!   are effective only once those are over.
 
 mod fence;
 mod fills;
@@ -48,8 +51,13 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// That of a new deployment: nothing was before it.
+    pub const FIRST: Self = Self(1);
+}
+
 /// The times of a deployment's leases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Terms {
     /// How long a renewal lets a node decide from memory.
     pub lease_ms: u64,
@@ -85,9 +93,9 @@ impl Terms {
 
     /// Nanoseconds of another machine's clock after which a right of `hold_ms` is over for sure.
     pub const fn certainly_over_ns(self, hold_ms: u64) -> u64 {
-        let hold_ns = hold_ms.saturating_mul(NS_PER_MS);
-        let drift_ns = (hold_ns / 1_000_000).saturating_mul(self.drift_ppm);
-        hold_ns.saturating_add(drift_ns).saturating_add(self.margin_ms * NS_PER_MS)
+        let right_ns = hold_ms.saturating_mul(NS_PER_MS);
+        let drift_ns = (right_ns / 1_000_000).saturating_mul(self.drift_ppm);
+        right_ns.saturating_add(drift_ns).saturating_add(self.margin_ms * NS_PER_MS)
     }
 
     /// Nanoseconds between two renewals of a healthy node.
@@ -97,7 +105,7 @@ impl Terms {
 }
 
 /// Until when a node may decide from memory, on its own clock. The default is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The first nanosecond at which it may not.
     pub until_ns: u64,
@@ -111,7 +119,7 @@ impl Lease {
 }
 
 /// A node as the register shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listed {
     /// Which node.
     pub node: NodeId,

@@ -8,22 +8,25 @@ const FIRST_PAUSE_NS: u64 = 50 * NS_PER_MS;
 const MAX_DOUBLINGS: u32 = 4;
 
 /// The number of an ask. Who holds a ticket may go on once that ask, or a later one, is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// A question to the authority: everything that changed after `applied`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ask {
-    /// Its number.
+    /// Its number, which never comes back: the register tells renewals apart by it.
     pub ticket: Ticket,
     /// Whether it renews: under the shared lock, with the node registered. Otherwise it only reads.
     pub renew: bool,
+    /// The history that memory is a copy of. In another one `applied` means nothing, and may not be
+    /// entered in the register.
+    pub incarnation: Incarnation,
     /// The last change in memory.
     pub applied: Epoch,
 }
 
 /// The authority's answer, beside the facts, which only the driver looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reply {
     /// The history it speaks of.
     pub incarnation: Incarnation,
@@ -34,7 +37,7 @@ pub struct Reply {
 }
 
 /// What happens to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// Time passed: [`NodeProtocol::wake_at_ns`] was reached.
     Tick,
@@ -60,9 +63,10 @@ pub enum Event {
 }
 
 /// What the driver must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Send this. The answer comes as [`Event::Answered`] or [`Event::Failed`].
+    /// Send this. The answer comes as [`Event::Answered`] or [`Event::Failed`]; one that comes after
+    /// that must be dropped, for a lease would be counted from a later ask.
     Ask(Ask),
     /// Put the facts of the answer into memory, then say [`Event::Applied`].
     Apply,
@@ -70,8 +74,14 @@ pub enum Action {
     Load,
     /// Publish this lease.
     Grant(Lease),
-    /// Tell the authority what is applied. Nothing depends on its arriving.
-    Acknowledge(Epoch),
+    /// Tell the authority what is applied. Nothing depends on its arriving; when it arrives in
+    /// another history it means nothing.
+    Acknowledge {
+        /// The history of the change.
+        incarnation: Incarnation,
+        /// The last change in memory.
+        applied: Epoch,
+    },
     /// Let everybody go on who waits for this ticket or an earlier one.
     Release(Ticket),
     /// Turn everybody away who waits for this ticket or an earlier one.
@@ -98,7 +108,7 @@ struct Memory {
 }
 
 /// A node in the protocol. One thing at a time is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeProtocol {
     terms: Terms,
     /// Spreads the nodes of a deployment in time.
@@ -155,9 +165,15 @@ impl NodeProtocol {
     /// When [`Event::Tick`] is due, on the node's clock.
     pub fn wake_at_ns(&self) -> u64 {
         match self.work {
+            Work::Idle if self.has_work() => self.retry_at_ns,
             Work::Idle => self.renew_at_ns.max(self.retry_at_ns),
             _ => u64::MAX,
         }
+    }
+
+    /// Whether there is something to do besides renewing in time.
+    fn has_work(&self) -> bool {
+        self.memory.is_none_or(|memory| self.heard > memory.applied) || self.wanted || self.behind
     }
 
     /// Takes an event in. `now_ns` was read from the node's clock just before: the lease that an
@@ -267,7 +283,8 @@ impl NodeProtocol {
         let Some(memory) = &mut self.memory else { return };
         if through > memory.applied {
             memory.applied = through;
-            actions.push(Action::Acknowledge(through));
+            let incarnation = memory.incarnation;
+            actions.push(Action::Acknowledge { incarnation, applied: through });
         }
         if through < epoch {
             self.behind = true;
@@ -286,6 +303,8 @@ impl NodeProtocol {
             actions.push(Action::Deregister);
             return;
         }
+        // what the ask was to find out is still not known
+        self.behind |= matches!(self.work, Work::Asking { .. });
         self.work = Work::Idle;
         let pause_ns = FIRST_PAUSE_NS << self.failures.min(MAX_DOUBLINGS);
         self.failures = self.failures.saturating_add(1);
@@ -306,14 +325,16 @@ impl NodeProtocol {
             return;
         };
         let renew = now_ns >= self.renew_at_ns;
-        if !(renew || self.wanted || self.behind || self.heard > memory.applied) {
+        if !(renew || self.has_work()) {
             return;
         }
         self.wanted = false;
         self.behind = false;
+        // the answer tells what there is; a hint of another history would be chased for ever
+        self.heard = Epoch(0);
         self.asks += 1;
         self.work = Work::Asking { renew, sent_ns: now_ns };
-        let ask = Ask { ticket: Ticket(self.asks), renew, applied: memory.applied };
-        actions.push(Action::Ask(ask));
+        let Memory { incarnation, applied } = memory;
+        actions.push(Action::Ask(Ask { ticket: Ticket(self.asks), renew, incarnation, applied }));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Listed, Terms};
+use super::{Incarnation, Listed, Terms};
 use crate::id::NodeId;
 
 /// How many of its own lease times a node must have been silent before it is forgotten.
@@ -19,14 +19,23 @@ struct Sight {
 /// A lease counts from before its renewal was sent, and this process saw the renewal later than
 /// that. So once the lease time has passed here since then, the lease is over there, unless there was
 /// another renewal, which has read every change that was committed before it.
-#[derive(Clone, Debug, Default)]
+///
+/// It also knows since when there is the history that the register shows. The register of a standby
+/// that was promoted may lack nodes, or their newest renewals; but whatever lease came from the
+/// history before is over once the lease time has passed since the new one was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Witness {
+    entered: Option<(Incarnation, u64)>,
     sights: BTreeMap<NodeId, Sight>,
 }
 
 impl Witness {
-    /// Takes the register in. `now_ns` was read after the register was.
-    pub fn observe(&mut self, listed: &[Listed], now_ns: u64) {
+    /// Takes the register of a history in. `now_ns` was read after the register was.
+    pub fn observe(&mut self, incarnation: Incarnation, listed: &[Listed], now_ns: u64) {
+        if self.entered.is_none_or(|(known, _)| known != incarnation) {
+            self.entered = Some((incarnation, now_ns));
+            self.sights.clear();
+        }
         let mut sights = BTreeMap::new();
         for node in listed {
             let known = self.sights.get(&node.node).copied();
@@ -35,6 +44,23 @@ impl Witness {
             sights.insert(node.node, sight);
         }
         self.sights = sights;
+    }
+
+    /// Until when there may be leases from before this history, which its register need not show;
+    /// `None` when there are none. The first history of a deployment has none before it.
+    pub fn unsettled_until(
+        &self,
+        incarnation: Incarnation,
+        now_ns: u64,
+        terms: Terms,
+    ) -> Option<u64> {
+        if incarnation <= Incarnation::FIRST {
+            return None;
+        }
+        let entered = self.entered.filter(|(known, _)| *known == incarnation);
+        let since_ns = entered.map_or(now_ns, |(_, since_ns)| since_ns);
+        let until_ns = since_ns.saturating_add(terms.certainly_over_ns(terms.hold_ms()));
+        Some(until_ns).filter(|until_ns| now_ns < *until_ns)
     }
 
     /// Whether the lease that a node got with the renewal shown here is certainly over.
