@@ -81,13 +81,21 @@ pub struct StoreLimits {
     pub connections: usize,
     /// Callers that may wait for a connection at once; the next one is refused as busy.
     pub waiting: usize,
-    /// The longest wait for a connection, for the SQLite writer, or to open one.
+    /// The longest wait for a connection or for the SQLite writer, and the longest to open one.
     pub wait: Duration,
+    /// PostgreSQL: the longest wait for a transaction to begin on a connection.
+    pub begin: Duration,
     /// The longest time of one statement.
     pub statement: Duration,
+    /// PostgreSQL: how long after the limit of a statement its answer may still take. A server that
+    /// is silent for longer is taken for dead.
+    pub grace: Duration,
+    /// PostgreSQL: the longest wait for the answer to a commit or a rollback.
+    pub commit: Duration,
     /// The longest wait for a row lock.
     pub lock: Duration,
-    /// PostgreSQL: the longest pause between two statements of a transaction.
+    /// PostgreSQL: the longest pause between two statements of a transaction. Shorter than `lock`,
+    /// so that who waits for a row outlives a node that stopped while it held it.
     pub idle_in_transaction: Duration,
 }
 
@@ -98,9 +106,19 @@ impl Default for StoreLimits {
             connections: 16,
             waiting: 1_024,
             wait: Duration::from_secs(5),
+            begin: Duration::from_secs(5),
             statement: Duration::from_secs(10),
+            grace: Duration::from_secs(2),
+            commit: Duration::from_secs(10),
             lock: Duration::from_secs(5),
-            idle_in_transaction: Duration::from_secs(15),
+            idle_in_transaction: Duration::from_secs(3),
         }
+    }
+}
+
+impl StoreLimits {
+    /// The longest wait for the answer to one statement.
+    pub(super) fn answer(&self) -> Duration {
+        self.statement + self.grace
     }
 }

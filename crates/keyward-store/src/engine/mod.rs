@@ -15,6 +15,8 @@ mod postgres_admission;
 mod postgres_listen;
 mod postgres_schema;
 mod postgres_session;
+mod postgres_transaction;
+mod postgres_value;
 pub(crate) mod sqlite;
 mod sqlite_backup;
 mod sqlite_thread;
@@ -34,7 +36,8 @@ pub use sqlite_backup::BackupReport;
 pub use statement::{Row, Statement, StatementKind, Value};
 pub use upkeep::{Restored, SchemaStatus, back_up, restore, schema_status};
 
-use postgres::{PostgresEngine, PostgresTransaction};
+use postgres::PostgresEngine;
+use postgres_transaction::PostgresTransaction;
 use sqlite::{SqliteEngine, SqliteTransaction};
 
 /// Rows one query may answer; a statement that could exceed it needs a `LIMIT`.
@@ -130,6 +133,19 @@ impl Engine {
         self.begin(context, Access::Note).await
     }
 
+    /// Begins a transaction on a connection that is kept for what a node's lease depends on: it is
+    /// there however busy the others are. On SQLite it is one of the others.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] or [`StoreError::Unavailable`].
+    pub(crate) async fn begin_reserved(
+        &self,
+        context: Context<'_>,
+        access: Access,
+    ) -> Result<Conn, StoreError> {
+        self.begin_in(Lane::Reserved, context, access).await
+    }
+
     /// Hears of changes that other nodes have committed, until what it answers is dropped. On
     /// SQLite there are no other nodes, and nothing is ever heard. Call it on the runtime.
     pub fn listen(&self, clock: Arc<dyn Clock>) -> Hints {
@@ -140,6 +156,15 @@ impl Engine {
     }
 
     async fn begin(&self, context: Context<'_>, access: Access) -> Result<Conn, StoreError> {
+        self.begin_in(Lane::Common, context, access).await
+    }
+
+    async fn begin_in(
+        &self,
+        lane: Lane,
+        context: Context<'_>,
+        access: Access,
+    ) -> Result<Conn, StoreError> {
         let name = context.name()?;
         if let Context::System { reason } = context {
             tracing::trace!(reason, "system context");
@@ -147,7 +172,7 @@ impl Engine {
         let transaction = match self {
             Self::Sqlite(engine) => Transaction::Sqlite(engine.begin(access).await?),
             Self::Postgres(engine) => {
-                Transaction::Postgres(Box::new(engine.begin(name, access).await?))
+                Transaction::Postgres(Box::new(engine.begin(lane, name, access).await?))
             }
         };
         Ok(Conn { transaction, context: name.to_owned(), failed: None })
@@ -191,9 +216,17 @@ pub async fn verify_backup(path: &Path) -> Result<BackupReport, StoreError> {
     sqlite_backup::verify(path.to_owned()).await
 }
 
+/// Which of the connections a transaction runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Common,
+    /// Kept for leases.
+    Reserved,
+}
+
 /// What a transaction is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(crate) enum Access {
     Read,
     Write,
     /// A write whose commit may be lost with the server's memory.

@@ -2,21 +2,19 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::BytesMut;
-use deadpool::managed::{Object, Pool, PoolError, Timeouts};
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use deadpool::managed::{Pool, PoolError, TimeoutType, Timeouts};
 use keyward_core::Clock;
-use tokio_postgres::RowStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{IsNull, ToSql, Type};
 
 use super::config::{Listen, Pooler};
 use super::hints::Hints;
-use super::postgres_session::{Address, Session, SessionManager, Signer};
+use super::postgres_session::{Address, SessionManager, Signer};
+use super::postgres_transaction::PostgresTransaction;
 use super::{
-    Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
-    postgres_admission, postgres_listen, postgres_schema,
+    Access, Lane, Statement, StoreConfig, StoreError, StoreLimits, postgres_admission,
+    postgres_listen, postgres_schema,
 };
 
 /// Notes the last use of many keys, given as a JSON array of objects.
@@ -27,9 +25,38 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
+/// The lock between renewals and changes: "Keyw", and the second of its locks. A holder that falls
+/// silent is cut off well within a lease, else it would keep every node from renewing.
+pub(crate) const EXCLUDE_RENEWALS: &str =
+    "SELECT CAST(pg_catalog.pg_advisory_xact_lock(1264941431, 2) AS TEXT),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '500', true),
+       pg_catalog.set_config('statement_timeout', '500', true)";
+pub(crate) const SHARE_CHANGES: &str = "SELECT pg_catalog.set_config('lock_timeout', '750', true),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '500', true),
+       CAST(pg_catalog.pg_advisory_xact_lock_shared(1264941431, 2) AS TEXT)";
+pub(crate) const COMMIT_DURABLY: &str =
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)";
+/// Any role of the database may listen, so the number is all that is told.
+pub(crate) const HINT: &str = "SELECT CAST(pg_catalog.pg_notify('keyward_changes', $1) AS TEXT)";
+/// The first eight digits of a log file's name are the server's timeline. A standby has no log
+/// position to write at and answers an error: it must not be asked.
+pub(crate) const READ_HISTORY: &str = "SELECT epoch, incarnation,
+       CAST(CAST(('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(
+         pg_catalog.pg_current_wal_lsn()), 1, 8)) AS BIT(32)) AS BIGINT),
+       timeline
+     FROM authority WHERE singleton = 1";
+
+/// Connections of a node beside those for everybody: one asks what changed, one acknowledges, one
+/// reads single facts or the register.
+const RESERVED_CONNECTIONS: usize = 3;
+/// The longest wait for one of them; a lease is longer.
+const RESERVED_WAIT: Duration = Duration::from_secs(1);
+
 /// An open PostgreSQL database.
 pub struct PostgresEngine {
     pool: Pool<SessionManager>,
+    /// Kept for what leases depend on.
+    reserved: Pool<SessionManager>,
     address: Address,
     signer: Signer,
     limits: StoreLimits,
@@ -46,20 +73,12 @@ impl PostgresEngine {
             let owner = Address::parse(url, &limits)?;
             postgres_schema::migrate(&owner, address.role(), config).await?;
         }
-        let (client, _) = address.connect().await?;
-        if config.migrate_url.is_none() {
-            postgres_schema::require_current(&client, &config.migrations).await?;
-        }
-        postgres_admission::check(&client, address.role()).await?;
-        let wait = Some(limits.wait);
-        let pool = Pool::builder(SessionManager { address: address.clone() })
-            .max_size(limits.connections.max(1))
-            .timeouts(Timeouts { wait, create: wait, recycle: wait })
-            .runtime(deadpool::Runtime::Tokio1)
-            .build()
-            .map_err(|error| StoreError::Internal(error.to_string()))?;
+        Box::pin(admit(&address, config)).await?;
+        let manager = SessionManager::new(&address, config.pooler);
+        let pool = pool_of(&manager, limits.connections.max(1), limits.wait)?;
+        let reserved = pool_of(&manager, RESERVED_CONNECTIONS, RESERVED_WAIT)?;
         let signer = Signer::new(&config.context_key);
-        let engine = Self { pool, address, signer, limits, listens_at };
+        let engine = Self { pool, reserved, address, signer, limits, listens_at };
         engine.require_key().await?;
         Ok(engine)
     }
@@ -68,7 +87,7 @@ impl PostgresEngine {
     async fn require_key(&self) -> Result<(), StoreError> {
         static PROBE: Statement =
             Statement::system("context_probe", "SELECT keyward.current_tenant()");
-        let mut transaction = self.begin(super::SYSTEM_CONTEXT, Access::Read).await?;
+        let mut transaction = self.begin(Lane::Common, super::SYSTEM_CONTEXT, Access::Read).await?;
         match transaction.query(&PROBE, &[]).await {
             Err(StoreError::Refused(_)) => Err(StoreError::Refused(
                 "the database holds another context key: give the owner's address as the store's \
@@ -82,24 +101,27 @@ impl PostgresEngine {
 
     pub(super) async fn begin(
         &self,
+        lane: Lane,
         context: &str,
         access: Access,
     ) -> Result<PostgresTransaction, StoreError> {
-        if self.pool.status().waiting >= self.limits.waiting {
+        let pool = match lane {
+            Lane::Common => &self.pool,
+            Lane::Reserved => &self.reserved,
+        };
+        if pool.status().waiting >= self.limits.waiting {
             return Err(StoreError::Busy("too many callers wait for a connection".to_owned()));
         }
-        let session = self.pool.get().await.map_err(|error| match error {
+        let session = pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
-            PoolError::Timeout(_) => StoreError::Busy("no connection came free in time".to_owned()),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                StoreError::Busy("no connection came free in time".to_owned())
+            }
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let address = self.address.clone();
-        let mut transaction =
-            PostgresTransaction { session: Some(session), running: true, address, access };
-        let session = transaction.session()?;
-        session.begin(&self.signer, context, access, &self.limits).await?;
-        transaction.running = false;
-        Ok(transaction)
+        let transaction = PostgresTransaction::new(session, address, access, self.limits);
+        transaction.begin(&self.signer, context).await
     }
 
     /// Hears the hints of other nodes, when they can be heard.
@@ -112,7 +134,38 @@ impl PostgresEngine {
 
     pub(super) fn close(self) {
         self.pool.close();
+        self.reserved.close();
     }
+}
+
+fn pool_of(
+    manager: &SessionManager,
+    size: usize,
+    wait: Duration,
+) -> Result<Pool<SessionManager>, StoreError> {
+    let wait = Some(wait);
+    Pool::builder(manager.clone())
+        .max_size(size)
+        .timeouts(Timeouts { wait, create: wait, recycle: wait })
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|error| StoreError::Internal(error.to_string()))
+}
+
+/// Checks the schema and the role, in one transaction: a pooler may lend another connection for
+/// what comes after it.
+async fn admit(address: &Address, config: &StoreConfig) -> Result<(), StoreError> {
+    let looked = async {
+        let failed = |error| classify("admission", &error);
+        let (client, _) = address.connect().await?;
+        client.batch_execute("BEGIN READ ONLY").await.map_err(failed)?;
+        if config.migrate_url.is_none() {
+            postgres_schema::require_current(&client, &config.migrations).await?;
+        }
+        postgres_admission::check(&client, address.role()).await?;
+        client.batch_execute("ROLLBACK").await.map_err(failed)
+    };
+    within(config.limits.wait + config.limits.answer(), "admission", looked).await
 }
 
 /// Hints do not come through a pooler that lends connections by the transaction.
@@ -124,185 +177,18 @@ fn listens_at(config: &StoreConfig, store: &Address) -> Result<Option<Address>, 
     }
 }
 
-/// One transaction on a lent connection.
-pub(super) struct PostgresTransaction {
-    /// Absent once the transaction has ended.
-    session: Option<Object<SessionManager>>,
-    /// A request is on the wire whose answer nobody has read to its end.
-    running: bool,
-    address: Address,
-    access: Access,
+/// Waits for the server no longer than the limit, whatever has become of the connection.
+pub(super) async fn within<T>(
+    limit: Duration,
+    statement: &'static str,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(silent(statement)))
 }
 
-impl PostgresTransaction {
-    fn session(&mut self) -> Result<&mut Session, StoreError> {
-        let ended = || StoreError::Internal("the transaction has ended".to_owned());
-        self.session.as_deref_mut().ok_or_else(ended)
-    }
-
-    pub(super) async fn query(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<Vec<Row>, StoreError> {
-        self.running = true;
-        let answer = self.rows(statement, values).await;
-        self.running = !is_answered(&answer);
-        answer
-    }
-
-    async fn rows(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<Vec<Row>, StoreError> {
-        let failed = |error| classify(statement.name(), &error);
-        let mut found = std::pin::pin!(self.run(statement, values).await?);
-        let mut rows = Vec::new();
-        while let Some(row) = found.try_next().await.map_err(failed)? {
-            if rows.len() == MAX_ROWS {
-                return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
-            }
-            rows.push(read(statement, &row)?);
-        }
-        Ok(rows)
-    }
-
-    pub(super) async fn execute(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<u64, StoreError> {
-        self.running = true;
-        let answer = self.changed(statement, values).await;
-        self.running = !is_answered(&answer);
-        answer
-    }
-
-    async fn changed(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<u64, StoreError> {
-        let failed = |error| classify(statement.name(), &error);
-        let mut found = std::pin::pin!(self.run(statement, values).await?);
-        if found.try_next().await.map_err(failed)?.is_some() {
-            return Err(defect(statement, "answers rows where none are read"));
-        }
-        Ok(found.rows_affected().unwrap_or_default())
-    }
-
-    async fn run(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<RowStream, StoreError> {
-        let session = self.session()?;
-        let prepared = session.prepare(statement.name(), statement.postgres()).await?;
-        let count = prepared.params().len();
-        if count != values.len() {
-            let text = format!("binds {count} values and was given {}", values.len());
-            return Err(defect(statement, &text));
-        }
-        let found = session.client.query_raw(&prepared, values).await;
-        found.map_err(|error| classify(statement.name(), &error))
-    }
-
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        let access = self.access;
-        self.running = true;
-        self.session()?.client.batch_execute("COMMIT").await.map_err(|error| {
-            let error = classify("COMMIT", &error);
-            match error {
-                StoreError::Unavailable(text) if access != Access::Read => {
-                    StoreError::CommitUnknown(text)
-                }
-                other => other,
-            }
-        })?;
-        self.session = None;
-        Ok(())
-    }
-
-    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
-        self.running = true;
-        let rolled_back = self.session()?.client.batch_execute("ROLLBACK").await;
-        rolled_back.map_err(|error| classify("ROLLBACK", &error))?;
-        self.session = None;
-        Ok(())
-    }
-}
-
-impl Drop for PostgresTransaction {
-    fn drop(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        if self.running {
-            // Its state is unknown: the connection is given up, and the server takes the work
-            // back when it ends.
-            self.address.cancel(&session.client);
-            drop(Object::take(session));
-            return;
-        }
-        // One poll queues the message; whoever gets the connection next is queued behind it.
-        let _ = session.client.batch_execute("ROLLBACK").now_or_never();
-    }
-}
-
-/// Whether the server has said its last word on a request, so that the connection is good for the
-/// next one. After the other errors rows may still be on the way, or nothing at all.
-fn is_answered<T>(answer: &Result<T, StoreError>) -> bool {
-    !matches!(
-        answer,
-        Err(StoreError::Unavailable(_) | StoreError::Internal(_) | StoreError::Corrupt { .. })
-    )
-}
-
-impl ToSql for Value {
-    fn to_sql(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        match self {
-            Self::Null => Ok(IsNull::Yes),
-            Self::Int(value) if *ty == Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
-            Self::Int(value) if *ty == Type::INT8 => value.to_sql(ty, out),
-            Self::Text(value) if <&str as ToSql>::accepts(ty) => value.to_sql(ty, out),
-            Self::Blob(value) if *ty == Type::BYTEA => value.to_sql(ty, out),
-            _ => Err(format!("the value does not fit a parameter of type {ty}").into()),
-        }
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    tokio_postgres::types::to_sql_checked!();
-}
-
-fn read(statement: &'static Statement, row: &tokio_postgres::Row) -> Result<Row, StoreError> {
-    let mut values = Vec::with_capacity(row.len());
-    for (column, described) in row.columns().iter().enumerate() {
-        let ty = described.type_();
-        let value = if *ty == Type::INT8 {
-            row.try_get::<_, Option<i64>>(column).map(Value::from)
-        } else if *ty == Type::INT4 {
-            row.try_get::<_, Option<i32>>(column).map(Value::from)
-        } else if *ty == Type::BOOL {
-            row.try_get::<_, Option<bool>>(column).map(Value::from)
-        } else if *ty == Type::BYTEA {
-            row.try_get::<_, Option<Vec<u8>>>(column).map(Value::from)
-        } else if [Type::TEXT, Type::VARCHAR, Type::NAME, Type::UNKNOWN].contains(ty) {
-            row.try_get::<_, Option<String>>(column).map(Value::from)
-        } else {
-            let problem = format!("its type is {ty}: cast it to BIGINT, TEXT or BYTEA");
-            return Err(StoreError::Corrupt { statement: statement.name(), column, problem });
-        };
-        values.push(value.map_err(|error| classify(statement.name(), &error))?);
-    }
-    Ok(Row::new(statement, values))
+/// The error of a server that has not answered in time.
+pub(super) fn silent(statement: &'static str) -> StoreError {
+    StoreError::Unavailable(format!("statement `{statement}`: no answer came in time"))
 }
 
 /// Puts an error of the driver into the store's words. The server's detail line stays out: it

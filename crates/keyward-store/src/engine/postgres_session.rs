@@ -1,38 +1,52 @@
 //! PostgreSQL connections: opening, pooling, the signed context of a transaction.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, Connection, RowStream, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::config::ContextKey;
+use super::config::{ContextKey, Pooler};
 use super::migrate::hex;
-use super::postgres::classify;
-use super::{Access, StoreError, StoreLimits};
+use super::postgres::{classify, within};
+use super::postgres_value::{bound_by, type_of};
+use super::{Access, Statement, StoreError, StoreLimits, Value, defect};
 
 /// The block of SHA-256, to which HMAC pads its key, in bytes.
 const HMAC_BLOCK: usize = 64;
 
-/// An idle connection asks the peer for a sign of life after this time.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// An idle connection asks the peer for a sign of life after this time, again at the interval, and
+/// is dead after so many without one.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long a connection that nobody holds any more may take to say goodbye.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Server processes that are remembered, so that a context for each is sent along: behind a pooler
+/// it is not known before which of them a transaction runs on.
+const KNOWN_BACKENDS: usize = 16;
 
 /// Sets everything a transaction relies on, locally to it, so that nothing an earlier user of
-/// the connection did to its session matters. Answers the backend it really runs on, which
-/// behind a pooler may not be the one the context was signed for.
+/// the connection did to its session matters. Answers the backend it really runs on; when no
+/// context was sent for that one, none is set.
 const BIND_CONTEXT: &str = "SELECT pg_catalog.pg_backend_pid(),
-    pg_catalog.set_config('keyward.context', $1, true),
+    pg_catalog.set_config('keyward.context', COALESCE((CAST($2 AS pg_catalog.text[]))[
+        pg_catalog.array_position(CAST($1 AS pg_catalog.int4[]), pg_catalog.pg_backend_pid())],
+        ''), true),
     pg_catalog.set_config('search_path', 'keyward, pg_temp', true),
-    pg_catalog.set_config('statement_timeout', $2, true),
-    pg_catalog.set_config('lock_timeout', $3, true),
-    pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true),
-    pg_catalog.set_config('synchronous_commit', $5, true)";
+    pg_catalog.set_config('statement_timeout', $3, true),
+    pg_catalog.set_config('lock_timeout', $4, true),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', $5, true),
+    pg_catalog.set_config('synchronous_commit', $6, true)";
 
 /// What carries a connection's messages; it must be polled for anything to happen.
 pub(super) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -42,6 +56,8 @@ pub(super) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect
 pub(super) struct Address {
     config: Config,
     tls: MakeRustlsConnect,
+    /// The longest that opening a connection may take.
+    wait: Duration,
 }
 
 impl Address {
@@ -55,7 +71,12 @@ impl Address {
         if config.get_user().is_none() {
             return Err(refused("the store's address names no role: postgres://ROLE@HOST/…"));
         }
-        config.connect_timeout(limits.wait).keepalives_idle(KEEPALIVE_IDLE);
+        config
+            .connect_timeout(limits.wait)
+            .tcp_user_timeout(limits.answer())
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
         config.application_name("keyward");
         if config.get_ssl_mode() != SslMode::Require {
             config.ssl_mode(SslMode::Disable);
@@ -64,7 +85,7 @@ impl Address {
             }
         }
         let tls = rustls_client(config.get_ssl_mode() == SslMode::Require)?;
-        Ok(Self { config, tls })
+        Ok(Self { config, tls, wait: limits.wait })
     }
 
     /// The role of the address.
@@ -74,30 +95,30 @@ impl Address {
 
     /// Opens a connection that the caller drives itself.
     pub(super) async fn open(&self) -> Result<(Client, Driver), StoreError> {
-        let connected = self.config.connect(self.tls.clone()).await;
-        connected.map_err(|error| classify("connect", &error))
+        let opened = async {
+            let connected = self.config.connect(self.tls.clone()).await;
+            connected.map_err(|error| classify("connect", &error))
+        };
+        within(self.wait, "connect", Box::pin(opened)).await
     }
 
-    /// Opens a connection; the flag rises when it has ended.
-    pub(super) async fn connect(&self) -> Result<(Client, Arc<AtomicBool>), StoreError> {
-        let (client, connection) = self.open().await?;
-        let ended = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&ended);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+    /// Opens a connection and has a task drive it.
+    pub(super) async fn connect(&self) -> Result<(Client, JoinHandle<()>), StoreError> {
+        let (client, driver) = self.open().await?;
+        let driving = tokio::spawn(async move {
+            if let Err(error) = driver.await {
                 let error = classify("connection", &error);
                 tracing::warn!(%error, "a database connection broke");
             }
-            flag.store(true, Ordering::Release);
         });
-        Ok((client, ended))
+        Ok((client, driving))
     }
 
     /// Asks the server to stop what a connection is running. Best effort, in the background.
     pub(super) fn cancel(&self, client: &Client) {
-        let (token, tls) = (client.cancel_token(), self.tls.clone());
+        let (token, tls, wait) = (client.cancel_token(), self.tls.clone(), self.wait);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { token.cancel_query(tls).await });
+            runtime.spawn(tokio::time::timeout(wait, async move { token.cancel_query(tls).await }));
         }
     }
 }
@@ -159,17 +180,68 @@ pub(super) fn pads(key: &ContextKey) -> [zeroize::Zeroizing<Vec<u8>>; 2] {
     })
 }
 
-/// One connection and what is prepared on it.
+/// The server processes that transactions were seen on, the latest last.
+#[derive(Default)]
+struct Backends(Mutex<Vec<i32>>);
+
+impl Backends {
+    fn known(&self) -> Vec<i32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn saw(&self, backend: i32) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.last() == Some(&backend) {
+            return;
+        }
+        known.retain(|other| *other != backend);
+        if known.len() == KNOWN_BACKENDS {
+            known.remove(0);
+        }
+        known.push(backend);
+    }
+}
+
+/// One connection.
 pub(super) struct Session {
     pub(super) client: Client,
-    bind_context: tokio_postgres::Statement,
-    /// By text; bounded by the number of statements in the program.
-    prepared: HashMap<&'static str, tokio_postgres::Statement>,
-    backend: i32,
+    /// Absent while it is dropped.
+    driving: Option<JoinHandle<()>>,
+    /// Absent behind a transaction pooler, where nothing may stay on the server.
+    prepared: Option<Prepared>,
+    /// The one of this connection, or those behind the pooler.
+    backends: Arc<Backends>,
+}
+
+/// What is prepared on a connection, by text; bounded by the number of statements in the program.
+#[derive(Default)]
+struct Prepared(HashMap<&'static str, tokio_postgres::Statement>);
+
+impl Prepared {
+    /// The prepared form of a statement, made at its first use on this connection.
+    async fn get(
+        &mut self,
+        client: &Client,
+        name: &'static str,
+        sql: &'static str,
+    ) -> Result<tokio_postgres::Statement, StoreError> {
+        if let Some(prepared) = self.0.get(sql) {
+            return Ok(prepared.clone());
+        }
+        let prepared = client.prepare(sql).await.map_err(|error| classify(name, &error))?;
+        self.0.insert(sql, prepared.clone());
+        Ok(prepared)
+    }
 }
 
 impl Session {
-    /// Begins a transaction and binds its context, in one flight.
+    /// Whether the connection leads to one server process that nobody else uses.
+    pub(super) const fn is_own(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    /// Begins a transaction and binds its context: in one flight when the backend is a known one,
+    /// else in two.
     pub(super) async fn begin(
         &mut self,
         signer: &Signer,
@@ -181,57 +253,123 @@ impl Session {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Access::Write | Access::Note => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
-        let context = signer.sign(self.backend, name);
+        let bind = match &mut self.prepared {
+            Some(prepared) => Some(prepared.get(&self.client, "context", BIND_CONTEXT).await?),
+            None => None,
+        };
+        let settings = Settings { access, limits };
+        let known = self.backends.known();
+        let contexts: Vec<_> = known.iter().map(|backend| signer.sign(*backend, name)).collect();
         let flight = futures_util::future::join(
             self.client.batch_execute(sql),
-            self.bind(&context, access, limits),
+            self.bind(bind.as_ref(), &known, &contexts, settings),
         );
         let (begun, backend) = flight.await;
         begun.map_err(|error| classify("BEGIN", &error))?;
         let backend = backend?;
-        if backend != self.backend {
-            self.bind(&signer.sign(backend, name), access, limits).await?;
-            self.backend = backend;
+        if !known.contains(&backend) {
+            let context = [signer.sign(backend, name)];
+            self.bind(bind.as_ref(), &[backend], &context, settings).await?;
         }
+        self.backends.saw(backend);
         Ok(())
     }
 
-    /// Binds a context and answers the backend that did it.
+    /// Binds the context of the backend this runs on, and answers that backend.
     async fn bind(
         &self,
-        context: &str,
-        access: Access,
-        limits: &StoreLimits,
+        prepared: Option<&tokio_postgres::Statement>,
+        backends: &[i32],
+        contexts: &[String],
+        Settings { access, limits }: Settings<'_>,
     ) -> Result<i32, StoreError> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let (statement, lock, idle) =
             (ms(limits.statement), ms(limits.lock), ms(limits.idle_in_transaction));
         let durable = if access == Access::Note { "off" } else { "on" };
-        let bound = self
-            .client
-            .query_one(&self.bind_context, &[&context, &statement, &lock, &idle, &durable])
-            .await;
+        let bound = if let Some(prepared) = prepared {
+            let values: [&(dyn ToSql + Sync); 6] =
+                [&backends, &contexts, &statement, &lock, &idle, &durable];
+            self.client.query_one(prepared, &values).await
+        } else {
+            let values: [(&(dyn ToSql + Sync), Type); 6] = [
+                (&backends, Type::INT4_ARRAY),
+                (&contexts, Type::TEXT_ARRAY),
+                (&statement, Type::TEXT),
+                (&lock, Type::TEXT),
+                (&idle, Type::TEXT),
+                (&durable, Type::TEXT),
+            ];
+            self.client.query_typed_one(BIND_CONTEXT, &values).await
+        };
         bound.and_then(|row| row.try_get(0)).map_err(|error| classify("context", &error))
     }
 
-    /// The prepared form of a statement, made at its first use on this connection.
-    pub(super) async fn prepare(
+    /// Sends a statement: prepared where the connection is our own, else with its text each time.
+    pub(super) async fn run(
         &mut self,
-        name: &'static str,
-        sql: &'static str,
-    ) -> Result<tokio_postgres::Statement, StoreError> {
-        if let Some(prepared) = self.prepared.get(sql) {
-            return Ok(prepared.clone());
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<RowStream, StoreError> {
+        let (name, sql) = (statement.name(), statement.postgres());
+        let prepared = match &mut self.prepared {
+            Some(prepared) => Some(prepared.get(&self.client, name, sql).await?),
+            None => None,
+        };
+        let count = prepared.as_ref().map_or_else(|| bound_by(sql), |known| known.params().len());
+        if count != values.len() {
+            let text = format!("binds {count} values and was given {}", values.len());
+            return Err(defect(statement, &text));
         }
-        let prepared = self.client.prepare(sql).await.map_err(|error| classify(name, &error))?;
-        self.prepared.insert(sql, prepared.clone());
-        Ok(prepared)
+        let found = if let Some(prepared) = prepared {
+            self.client.query_raw(&prepared, values).await
+        } else {
+            let typed = values.iter().map(|value| (value, type_of(value)));
+            self.client.query_typed_raw(sql, typed).await
+        };
+        found.map_err(|error| classify(name, &error))
     }
 }
 
-/// Opens connections of the application role for the pool.
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver ends by itself once the client is gone and everything is answered; on a dead
+        // connection that is never.
+        let Some(mut driving) = self.driving.take() else {
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            driving.abort();
+            return;
+        };
+        runtime.spawn(async move {
+            if tokio::time::timeout(LINGER, &mut driving).await.is_err() {
+                driving.abort();
+            }
+        });
+    }
+}
+
+/// What a transaction is begun with beside its context.
+#[derive(Clone, Copy)]
+struct Settings<'a> {
+    access: Access,
+    limits: &'a StoreLimits,
+}
+
+/// Opens connections of the application role for the pools.
+#[derive(Clone)]
 pub(super) struct SessionManager {
-    pub(super) address: Address,
+    address: Address,
+    /// Present behind a transaction pooler, whose backends belong to nobody.
+    shared: Option<Arc<Backends>>,
+}
+
+impl SessionManager {
+    pub(super) fn new(address: &Address, pooler: Pooler) -> Self {
+        let shared = (pooler == Pooler::Transaction).then(Arc::default);
+        Self { address: address.clone(), shared }
+    }
 }
 
 impl Manager for SessionManager {
@@ -239,12 +377,10 @@ impl Manager for SessionManager {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Session, StoreError> {
-        let (client, _) = self.address.connect().await?;
-        let failed = |error| classify("connect", &error);
-        let bind_context = client.prepare(BIND_CONTEXT).await.map_err(failed)?;
-        let row = client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(failed)?;
-        let backend = row.try_get(0).map_err(failed)?;
-        Ok(Session { client, bind_context, prepared: HashMap::new(), backend })
+        let (client, driving) = Box::pin(self.address.connect()).await?;
+        let prepared = self.shared.is_none().then(Prepared::default);
+        let backends = self.shared.clone().unwrap_or_default();
+        Ok(Session { client, driving: Some(driving), prepared, backends })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {

@@ -1,0 +1,229 @@
+//! One transaction on a lent connection, with a limit on every wait for the server.
+
+use std::time::Duration;
+
+use deadpool::managed::Object;
+use futures_util::{FutureExt as _, TryStreamExt as _};
+use tokio::time::error::Elapsed;
+use tokio_postgres::RowStream;
+
+use super::postgres::{classify, silent};
+use super::postgres_session::{Address, Session, SessionManager, Signer};
+use super::postgres_value::read;
+use super::{Access, MAX_ROWS, Row, Statement, StoreError, StoreLimits, Value, defect};
+
+pub(super) struct PostgresTransaction {
+    /// Absent once the transaction has ended, or its connection was given up.
+    session: Option<Object<SessionManager>>,
+    wire: Wire,
+    address: Address,
+    access: Access,
+    limits: StoreLimits,
+}
+
+/// What is under way on the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    /// Nothing: the server waits for us.
+    Quiet,
+    /// A request whose answer nobody has read to its end.
+    Asked,
+    /// The commit. It is never cancelled: a server that waits for its standby would then give up
+    /// the wait and keep the commit.
+    Committing,
+}
+
+impl PostgresTransaction {
+    pub(super) fn new(
+        session: Object<SessionManager>,
+        address: Address,
+        access: Access,
+        limits: StoreLimits,
+    ) -> Self {
+        Self { session: Some(session), wire: Wire::Asked, address, access, limits }
+    }
+
+    /// Begins it on the server and binds its context.
+    pub(super) async fn begin(
+        mut self,
+        signer: &Signer,
+        context: &str,
+    ) -> Result<Self, StoreError> {
+        let (access, limits) = (self.access, self.limits);
+        let session = self.session()?;
+        let begun = session.begin(signer, context, access, &limits);
+        let begun = tokio::time::timeout(limits.begin, begun).await;
+        self.answered(begun, "BEGIN")?;
+        self.wire = Wire::Quiet;
+        Ok(self)
+    }
+
+    fn session(&mut self) -> Result<&mut Session, StoreError> {
+        let ended = || StoreError::Unavailable("the connection was given up".to_owned());
+        self.session.as_deref_mut().ok_or_else(ended)
+    }
+
+    pub(super) async fn query(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.wire = Wire::Asked;
+        let limit = self.limits.answer();
+        let answer = tokio::time::timeout(limit, self.rows(statement, values)).await;
+        let answer = self.answered(answer, statement.name());
+        self.quiet_after(&answer);
+        answer
+    }
+
+    async fn rows(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<Vec<Row>, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
+        let mut found = std::pin::pin!(self.run(statement, values).await?);
+        let mut rows = Vec::new();
+        while let Some(row) = found.try_next().await.map_err(failed)? {
+            if rows.len() == MAX_ROWS {
+                return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
+            }
+            rows.push(read(statement, &row)?);
+        }
+        Ok(rows)
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<u64, StoreError> {
+        self.wire = Wire::Asked;
+        let limit = self.limits.answer();
+        let answer = tokio::time::timeout(limit, self.changed(statement, values)).await;
+        let answer = self.answered(answer, statement.name());
+        self.quiet_after(&answer);
+        answer
+    }
+
+    async fn changed(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<u64, StoreError> {
+        let failed = |error| classify(statement.name(), &error);
+        let mut found = std::pin::pin!(self.run(statement, values).await?);
+        if found.try_next().await.map_err(failed)?.is_some() {
+            return Err(defect(statement, "answers rows where none are read"));
+        }
+        Ok(found.rows_affected().unwrap_or_default())
+    }
+
+    async fn run(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value],
+    ) -> Result<RowStream, StoreError> {
+        self.session()?.run(statement, values).await
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.session()?;
+        self.wire = Wire::Committing;
+        let limit = self.limits.commit;
+        let committed = tokio::time::timeout(limit, self.say("COMMIT")).await;
+        match self.answered(committed, "COMMIT") {
+            Ok(()) => {
+                self.session = None;
+                Ok(())
+            }
+            Err(StoreError::Unavailable(text)) if self.access != Access::Read => {
+                Err(StoreError::CommitUnknown(text))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.wire = Wire::Asked;
+        let limit = self.limits.commit;
+        let rolled_back = tokio::time::timeout(limit, self.say("ROLLBACK")).await;
+        self.answered(rolled_back, "ROLLBACK")?;
+        self.session = None;
+        Ok(())
+    }
+
+    async fn say(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let said = self.session()?.client.batch_execute(sql).await;
+        said.map_err(|error| classify(sql, &error))
+    }
+
+    /// After silence the connection is given up, and with it every idle one: what made one dead
+    /// has most likely killed the others, and each would cost its next user the same wait.
+    fn answered<T>(
+        &mut self,
+        answer: Result<Result<T, StoreError>, Elapsed>,
+        statement: &'static str,
+    ) -> Result<T, StoreError> {
+        answer.unwrap_or_else(|_| {
+            if let Some(session) = self.session.take() {
+                let pool = Object::pool(&session);
+                drop(Object::take(session));
+                if let Some(pool) = pool {
+                    pool.retain(|_, _| false);
+                }
+            }
+            Err(silent(statement))
+        })
+    }
+
+    /// Notes whether the server has said its last word on a request, so that the connection is
+    /// good for the next one. After the other errors rows may still be on the way, or nothing.
+    fn quiet_after<T>(&mut self, answer: &Result<T, StoreError>) {
+        use StoreError::{Corrupt, Internal, Unavailable};
+        if !matches!(answer, Err(Unavailable(_) | Internal(_) | Corrupt { .. })) {
+            self.wire = Wire::Quiet;
+        }
+    }
+}
+
+impl Drop for PostgresTransaction {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        match (self.wire, session.is_own()) {
+            // One poll queues the message; whoever gets the connection next is queued behind it.
+            (Wire::Quiet, true) => {
+                let _ = session.client.batch_execute("ROLLBACK").now_or_never();
+            }
+            // A pooler lends the server to somebody else after the ROLLBACK: nobody is queued
+            // behind it.
+            (Wire::Quiet, false) => roll_back(session, self.limits.commit),
+            // Its state is unknown: the connection is given up, and the server takes the work
+            // back when it ends. Through a pooler a cancel request that comes late stops
+            // somebody else's work; there the statement limit ends it.
+            (Wire::Asked, own) => {
+                if own {
+                    self.address.cancel(&session.client);
+                }
+                drop(Object::take(session));
+            }
+            (Wire::Committing, _) => drop(Object::take(session)),
+        }
+    }
+}
+
+/// Takes the work back in the background; the connection is free when that is done.
+fn roll_back(session: Object<SessionManager>, limit: Duration) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        drop(Object::take(session));
+        return;
+    };
+    runtime.spawn(async move {
+        let rolled_back = session.client.batch_execute("ROLLBACK");
+        if !matches!(tokio::time::timeout(limit, rolled_back).await, Ok(Ok(()))) {
+            drop(Object::take(session));
+        }
+    });
+}
