@@ -8,8 +8,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
 use keyward_core::catalog::Catalog;
+use keyward_core::decision::Step;
 use keyward_core::error::ErrorCode;
 
+use crate::proxy::Loss;
 use crate::record::Outcome;
 
 /// Upper ends of the buckets of the duration histogram, in milliseconds.
@@ -41,6 +43,9 @@ pub struct Metrics {
     /// One row for each route and one for none; one column for each code, one for success, and
     /// one for callers that left.
     requests: Box<[AtomicU64]>,
+    /// Streams that were cut: one row for each route; one column for each step of a decision, and
+    /// one for a node that was not sure for too long.
+    cuts: Box<[AtomicU64]>,
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_ns: AtomicU64,
@@ -49,13 +54,17 @@ pub struct Metrics {
 const OK_COLUMN: usize = ErrorCode::ALL.len();
 const CLIENT_GONE_COLUMN: usize = OK_COLUMN + 1;
 const COLUMNS: usize = CLIENT_GONE_COLUMN + 1;
+const UNSURE_COLUMN: usize = Step::ALL.len();
+const CUT_COLUMNS: usize = UNSURE_COLUMN + 1;
 
 impl Metrics {
     pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
-        let cells = (catalog.routes().len() + 1) * COLUMNS;
+        let routes = catalog.routes().len();
+        let zeros = |cells: usize| (0..cells).map(|_| AtomicU64::new(0)).collect();
         Self {
             catalog,
-            requests: (0..cells).map(|_| AtomicU64::new(0)).collect(),
+            requests: zeros((routes + 1) * COLUMNS),
+            cuts: zeros(routes * CUT_COLUMNS),
             statuses: Default::default(),
             buckets: Default::default(),
             duration_ns: AtomicU64::new(0),
@@ -79,6 +88,44 @@ impl Metrics {
         add(Some(&self.duration_ns), one.duration_ns);
     }
 
+    /// Counts a stream of a route that was cut.
+    pub(crate) fn count_cut(&self, route: usize, loss: Loss) {
+        let column = match loss {
+            Loss::Denied(denial) => denial.step as usize,
+            Loss::Unsure => UNSURE_COLUMN,
+        };
+        add(self.cuts.get(route * CUT_COLUMNS + column), 1);
+    }
+
+    fn encode_cuts(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_streams_cut",
+            "Streams cut because their key lost its authority, by route template and failed check",
+            None,
+            MetricType::Counter,
+        )?;
+        for (position, cell) in self.cuts.iter().enumerate() {
+            let count = cell.load(Ordering::Relaxed);
+            if count > 0 {
+                let step = Step::ALL.get(position % CUT_COLUMNS).map(|step| step.as_str());
+                let labels = [
+                    ("route", self.route_name(position / CUT_COLUMNS)),
+                    ("failed", step.unwrap_or(Loss::Unsure.step()).to_owned()),
+                ];
+                encode_count(&mut family.encode_family(&labels)?, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn route_name(&self, row: usize) -> String {
+        let route = self.catalog.routes().get(row);
+        route.map_or_else(
+            || NO_ROUTE.to_owned(),
+            |route| format!("{} {}", route.method, route.template),
+        )
+    }
+
     fn encode_requests(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let mut family = encoder.encode_descriptor(
             "keyward_gateway_requests",
@@ -97,17 +144,16 @@ impl Metrics {
     }
 
     fn labels(&self, row: usize, column: usize) -> Labels {
-        let route = self.catalog.routes().get(row);
-        let route = route.map_or_else(
-            || NO_ROUTE.to_owned(),
-            |route| format!("{} {}", route.method, route.template),
-        );
         let (decision, code) = match column {
             OK_COLUMN => ("permit", OK),
             CLIENT_GONE_COLUMN => ("permit", CLIENT_GONE),
             _ => ("deny", ErrorCode::ALL.get(column).map_or(OK, |code| code.as_str())),
         };
-        [("route", route), ("decision", decision.to_owned()), ("code", code.to_owned())]
+        [
+            ("route", self.route_name(row)),
+            ("decision", decision.to_owned()),
+            ("code", code.to_owned()),
+        ]
     }
 
     fn encode_statuses(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -145,6 +191,7 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_requests(&mut encoder)?;
+        self.encode_cuts(&mut encoder)?;
         self.encode_statuses(&mut encoder)?;
         self.encode_durations(&mut encoder)
     }

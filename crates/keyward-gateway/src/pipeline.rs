@@ -259,6 +259,7 @@ impl<'p> Exchange<'p> {
             return Err(Error::new(ErrorCode::Unavailable, text).into());
         };
         let passage = Passage {
+            plane: self.plane,
             catalog: &product.catalog,
             key,
             tenant_header: product.tenant_header.as_ref(),
@@ -272,11 +273,8 @@ impl<'p> Exchange<'p> {
         };
         let has_body = !body.is_end_stream();
         forward(permit, upstream, &passage, parts, body).await.map_err(|error| {
-            // what is left of a refused body is never read
-            let gives_up = matches!(
-                error.code(),
-                ErrorCode::PayloadTooLarge | ErrorCode::InvalidRequest | ErrorCode::UpstreamTimeout
-            );
+            // what is left of a refused body is never read, unless it is the upstream that failed
+            let gives_up = error.code() != ErrorCode::UpstreamUnreachable;
             if has_body && gives_up { Refusal::closing(error) } else { error.into() }
         })
     }

@@ -13,6 +13,7 @@ use keyward_core::time::Timestamp;
 use crate::keyset::KnownKey;
 use crate::metrics::{CLIENT_GONE, Counted};
 use crate::plane::DataPlane;
+use crate::proxy::{Loss, Standing};
 use crate::usage::Use;
 
 /// One request from its head to the head of its answer.
@@ -43,6 +44,37 @@ pub(crate) enum Outcome {
     Answered,
     /// The caller left before that.
     ClientGone,
+}
+
+/// The outcome in the log of a stream that was cut.
+const AUTHORITY_LOST: &str = "authority_lost";
+
+/// Records how a stream ended whose key may not make its request any more. The request itself was
+/// recorded when its answer began.
+pub(crate) fn stream_cut(plane: &DataPlane, stream: &Standing, loss: Loss) {
+    plane.recorder.metrics.count_cut(stream.route as usize, loss);
+    let key = plane.authority.keys.present(stream.key);
+    let format = plane.authority.keys.keyring().format();
+    let duration_ns = plane.clock.monotonic_ns().saturating_sub(stream.begun_ns);
+    let route = stream.route(plane);
+    tracing::info!(
+        target: "keyward::request",
+        request_id = %stream.request_id,
+        method = route.map(|route| route.method.as_str()),
+        route = route.map(|route| route.template.as_str()),
+        outcome = AUTHORITY_LOST,
+        failed = loss.step(),
+        error_code = loss.code().as_str(),
+        reason = loss.reason(),
+        tenant = key.as_ref().map(|key| tracing::field::display(key.tenant.id)),
+        env = stream.environment.as_str(),
+        key_id = %stream.key,
+        key_prefix = format.head(SecretKind::Api(stream.environment)),
+        integration = key.as_ref().map(|key| &*key.name),
+        duration_ms = duration_ns / 1_000_000,
+        ip = %stream.client,
+        "stream cut"
+    );
 }
 
 /// How a request ended.

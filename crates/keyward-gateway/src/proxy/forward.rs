@@ -14,14 +14,16 @@ use crate::proxy::body::{
 };
 use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};
+use crate::proxy::standing::Loss;
 use crate::proxy::upstream::{SendError, Upstream};
+use crate::record;
 
 const BAD_ANSWER: &str = "The API behind this gateway broke off or answered unintelligibly";
 
 /// Sends the request and answers with the upstream's answer as it arrives. The permit is spent: no
 /// other way leads to an upstream.
 pub(crate) async fn forward(
-    _permit: Permit<'_>,
+    permit: Permit<'_>,
     upstream: &Upstream,
     passage: &Passage<'_>,
     parts: &mut Parts,
@@ -31,10 +33,10 @@ pub(crate) async fn forward(
         BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
     let (body, watch) = bounded(body, bounds)?;
     let uri = origin_form(&parts.uri)?;
-    let outbound = Outbound::new(upstream, passage, parts, uri);
+    let outbound = Outbound::new(upstream, passage, permit.route(), parts, uri);
     let memory = std::mem::take(&mut parts.headers);
-    let sent = upstream.send(&outbound, memory, body, watch.as_ref(), passage.now_ns).await;
-    let (response, lease) = sent.map_err(upstream_error)?;
+    let sent = upstream.send(&outbound, memory, body, watch.as_ref()).await;
+    let (response, lease) = sent.map_err(|error| upstream_error(error, &outbound))?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
         return Err(error.because("101 to a request that asked for no upgrade"));
@@ -48,7 +50,8 @@ pub(crate) async fn forward(
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     head.extensions.clear();
-    let body = UpstreamBody::new(incoming, lease, watch, upstream.config.body_idle_timeout);
+    let idle = upstream.config.body_idle_timeout;
+    let body = UpstreamBody::new(incoming, lease, watch, idle, outbound.standing());
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
@@ -61,6 +64,13 @@ fn bounded(body: Incoming, bounds: BodyBounds) -> Result<(ForwardBody, Option<Wa
     }
     let (body, watch) = RequestBody::new(body, bounds);
     Ok((ForwardBody::Streaming(Box::new(body)), Some(watch)))
+}
+
+/// Records an upload that was cut, and makes the answer that its caller can still be given.
+fn cut_upload(outbound: &Outbound<'_>, loss: Loss) -> Error {
+    let (standing, plane) = (outbound.standing(), outbound.passage.plane);
+    record::stream_cut(plane, &standing, loss);
+    standing.refusal(plane, loss, outbound.path())
 }
 
 /// The refusal of a body past the limit.
@@ -77,7 +87,7 @@ fn origin_form(uri: &Uri) -> Result<Uri> {
     Ok(Uri::from(path.clone()))
 }
 
-fn upstream_error(error: SendError) -> Error {
+fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
     let unreachable = "The API behind this gateway could not be reached; try again";
     let late = "The API behind this gateway did not answer in time";
     match error {
@@ -96,6 +106,7 @@ fn upstream_error(error: SendError) -> Error {
         SendError::Broken(cause) => {
             Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER).because(cause.to_string())
         }
+        SendError::Lost(loss) => cut_upload(outbound, loss),
         SendError::Body(Progress::TooLarge) => {
             Error::new(ErrorCode::PayloadTooLarge, "The body grew past the limit")
         }

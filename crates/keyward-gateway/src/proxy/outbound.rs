@@ -10,13 +10,15 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
 use keyward_core::assertion::{self, Claims};
-use keyward_core::catalog::Catalog;
+use keyward_core::catalog::{Catalog, Route};
 use keyward_core::id::RequestId;
 use keyward_core::time::Timestamp;
 
 use crate::keyset::KnownKey;
+use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
 use crate::proxy::headers::passing;
+use crate::proxy::standing::Standing;
 use crate::proxy::upstream::Upstream;
 use crate::request_id::{TRACEPARENT, X_REQUEST_ID, push_traceparent, received_traceparent};
 
@@ -40,6 +42,7 @@ const USUAL_VALUE_BYTES: usize = 1280;
 
 /// All the upstream is told about the caller, and all the exchange needs to know.
 pub(crate) struct Passage<'a> {
+    pub(crate) plane: &'a DataPlane,
     pub(crate) catalog: &'a Catalog,
     pub(crate) key: &'a KnownKey,
     pub(crate) tenant_header: Option<&'a HeaderName>,
@@ -55,7 +58,8 @@ pub(crate) struct Passage<'a> {
 /// What goes out, kept so that it can be made a second time.
 pub(super) struct Outbound<'a> {
     upstream: &'a Upstream,
-    passage: &'a Passage<'a>,
+    pub(super) passage: &'a Passage<'a>,
+    route: &'a Route,
     method: Method,
     uri: Uri,
     host: HeaderValue,
@@ -68,6 +72,7 @@ impl<'a> Outbound<'a> {
     pub(super) fn new(
         upstream: &'a Upstream,
         passage: &'a Passage<'a>,
+        route: &'a Route,
         parts: &mut Parts,
         uri: Uri,
     ) -> Self {
@@ -76,6 +81,7 @@ impl<'a> Outbound<'a> {
         let outbound = Self {
             upstream,
             passage,
+            route,
             method: parts.method.clone(),
             uri,
             host: headers.get(HOST).cloned().unwrap_or_else(absent),
@@ -89,6 +95,26 @@ impl<'a> Outbound<'a> {
     /// Whether it may be sent twice when its body is empty.
     pub(super) fn is_safe(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// The path that was matched.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// What is asked about again when one of the bodies lasts.
+    pub(super) fn standing(&self) -> Standing {
+        let Passage { catalog, key, client, request_id, now_ns, .. } = *self.passage;
+        let position = catalog.routes().element_offset(self.route);
+        Standing {
+            request_id,
+            key: key.id,
+            begun_ns: now_ns,
+            client,
+            environment: key.environment,
+            // a position that is none finds no route, and that ends a stream
+            route: position.and_then(|it| u32::try_from(it).ok()).unwrap_or(u32::MAX),
+        }
     }
 
     /// The request. The headers given are empty; their memory is used.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::proxy::body::ForwardBody;
@@ -26,23 +27,40 @@ struct Idle {
 pub(super) struct Connection {
     pub(super) sender: Sender,
     pub(super) alarm: Alarm,
+    pub(super) _driver: Driver,
+}
+
+/// The task of a connection, which ends with it: left alone it would first send what is buffered,
+/// to an upstream that may take nothing for a long time.
+pub(super) struct Driver(AbortHandle);
+
+impl Driver {
+    pub(super) const fn new(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A deadline that mostly moves away before it is reached: the timer behind it stays where it is
 /// until it rings.
 #[derive(Default)]
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
-    pub(super) const fn set(&mut self, due: Instant) {
+    pub(crate) const fn set(&mut self, due: Instant) {
         self.due = Some(due);
     }
 
     /// Ready when the deadline has passed; never, when none was set.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else {
             return Poll::Pending;
         };

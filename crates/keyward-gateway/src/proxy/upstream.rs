@@ -19,7 +19,8 @@ use keyward_core::environment::{Environment, EnvironmentSet};
 
 use crate::proxy::body::{ForwardBody, Progress, Watch};
 use crate::proxy::outbound::Outbound;
-use crate::proxy::pool::{self, Alarm, Connection, Lease};
+use crate::proxy::pool::{self, Alarm, Connection, Driver, Lease};
+use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
 use crate::proxy::stream::Stream;
 
 /// The most headers an upstream may answer with.
@@ -97,6 +98,8 @@ pub(crate) enum SendError {
     UploadStalled,
     /// The caller's own body failed.
     Body(Progress),
+    /// The key lost its authority before the body had ended.
+    Lost(Loss),
     /// The upstream broke off, or its answer is not HTTP/1.1.
     Broken(hyper::Error),
 }
@@ -155,12 +158,12 @@ impl Upstream {
         memory: HeaderMap,
         body: ForwardBody,
         watch: Option<&Watch>,
-        now_ns: u64,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let now_ns = outbound.passage.now_ns;
         let repeatable = outbound.is_safe() && matches!(body, ForwardBody::Empty);
         let mut request = outbound.request(memory, body);
         if let Some(mut connection) = pool::take(self.id, now_ns, self.idle_ns()) {
-            match self.exchange(&mut connection, request, watch).await {
+            match self.exchange(&mut connection, request, outbound, watch).await {
                 Ok(response) => return Ok((response, self.lease(connection, now_ns))),
                 Err(Failure { unsent: Some(unsent), .. }) => request = *unsent,
                 Err(Failure { error: SendError::Broken(_), .. }) if repeatable => {
@@ -171,7 +174,7 @@ impl Upstream {
         }
         // rare and large, so not a part of every request's state
         let mut connection = Box::pin(self.connect()).await?;
-        match self.exchange(&mut connection, request, watch).await {
+        match self.exchange(&mut connection, request, outbound, watch).await {
             Ok(response) => Ok((response, self.lease(connection, now_ns))),
             Err(failure) => Err(failure.error),
         }
@@ -199,24 +202,28 @@ impl Upstream {
             .handshake(TokioIo::new(Stream::new(stream, self.config.body_idle_timeout)))
             .await
             .map_err(SendError::Broken)?;
-        // it ends with its connection; what went wrong is told to whoever waits for the answer
-        tokio::spawn(connection);
-        Ok(Connection { sender, alarm: Alarm::default() })
+        // what went wrong is told to whoever waits for the answer
+        let driver = Driver::new(tokio::spawn(connection).abort_handle());
+        Ok(Connection { sender, alarm: Alarm::default(), _driver: driver })
     }
 
     fn exchange<'c>(
         &'c self,
         connection: &'c mut Connection,
         request: Request<ForwardBody>,
+        outbound: &'c Outbound<'_>,
         watch: Option<&'c Watch>,
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'c {
-        let Connection { sender, alarm } = connection;
+        let Connection { sender, alarm, .. } = connection;
         // sent before anything is waited for, so that the request is in no future's state
         let answer = sender.try_send_request(request);
         let first_byte = self.config.first_byte_timeout;
         async move {
             let mut answer = std::pin::pin!(answer);
-            alarm.set(Instant::now() + first_byte);
+            let mut asking = Asking { outbound, vigil: None };
+            let first_look =
+                if watch.is_some() { first_byte.min(RECHECK_EVERY) } else { first_byte };
+            alarm.set(Instant::now() + first_look);
             poll_fn(|cx| {
                 if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
                     return Poll::Ready(answered.map_err(|failure| failed(failure, watch)));
@@ -226,7 +233,15 @@ impl Upstream {
                     let now = Instant::now();
                     let until = match watch {
                         // whoever holds an upload up is found out by the timer of its side
-                        Some(upload) if upload.progress() == Progress::Flowing => now + first_byte,
+                        Some(upload) if upload.progress() == Progress::Flowing => {
+                            match asking.look() {
+                                Ok(left) => now + left.min(first_byte),
+                                Err(loss) => {
+                                    let error = SendError::Lost(loss);
+                                    return Poll::Ready(Err(Failure { unsent: None, error }));
+                                }
+                            }
+                        }
                         Some(upload) => upload.finished_at().map_or(now, |at| at + first_byte),
                         None => now,
                     };
@@ -239,6 +254,20 @@ impl Upstream {
             })
             .await
         }
+    }
+}
+
+/// Asks whether the key of an upload may still make its request.
+struct Asking<'c, 'o> {
+    outbound: &'c Outbound<'o>,
+    /// Made when an upload has lasted for long enough to be asked about.
+    vigil: Option<Box<Vigil>>,
+}
+
+impl Asking<'_, '_> {
+    fn look(&mut self) -> Result<Duration, Loss> {
+        let made = || Box::new(Vigil::of(self.outbound.standing()));
+        self.vigil.get_or_insert_with(made).look(self.outbound.passage.plane)
     }
 }
 

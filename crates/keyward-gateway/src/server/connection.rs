@@ -23,6 +23,7 @@ use crate::pipeline;
 use crate::plane::DataPlane;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
 use crate::server::guard::{Guard, Turn};
+use crate::server::lookout::Lookout;
 use crate::server::{Arrival, ConnectionLimits, Listener, Stage};
 use crate::verify;
 
@@ -70,7 +71,8 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
                     lent::serve(&serving.plane, &arrival, fallback, request).await
                 }
             };
-            let mut response = response.map(|body| InFlight { body, _flight: flight });
+            let under_way = |body| InFlight { body, seen: Seen::Nothing, flight };
+            let mut response = response.map(under_way);
             if serving.listener.is_leaving() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -79,22 +81,43 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
     });
     // the guard bounds heads, lengths and waiting more strictly than hyper would
     let connection = http1::Builder::new().serve_connection(TokioIo::new(guard), service);
-    let mut connection = std::pin::pin!(connection);
+    let connection = std::pin::pin!(connection);
+    let lookout = Lookout::new(Arc::clone(&turn));
+    let mut watched = Watched { connection, lookout, plane: &serving.plane };
     // a broken connection has nobody left to tell
-    while let Some(changed) = next_stage(connection.as_mut(), &mut stage).await {
+    while let Some(changed) = next_stage(Pin::new(&mut watched), &mut stage).await {
         let reached = *stage.borrow_and_update();
         if reached < Stage::Draining && changed.is_ok() {
             continue;
         }
-        connection.as_mut().graceful_shutdown();
+        watched.connection.as_mut().graceful_shutdown();
         if reached == Stage::Stopped {
             break;
         }
         if changed.is_err() {
             // the server was dropped without a drain: no deadline will come
-            let _ = connection.as_mut().await;
+            watched.await;
             break;
         }
+    }
+}
+
+/// A connection that ends also when its stream loses its authority.
+struct Watched<'c, C> {
+    connection: Pin<&'c mut C>,
+    lookout: Lookout,
+    plane: &'c DataPlane,
+}
+
+impl<C: Future> Future for Watched<'_, C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let it = self.get_mut();
+        if it.connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        it.lookout.poll_lost(it.plane, cx)
     }
 }
 
@@ -129,10 +152,44 @@ impl Drop for Flight {
     }
 }
 
+/// The most bytes of a first frame that surely leave room for asking for the next one.
+const SMALL_FRAME_BYTES: usize = 16 * 1024;
+
+/// What was seen of a body so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    /// A small frame that was at hand, as nearly all there are.
+    Some,
+    /// It has to be waited for: it is looked after.
+    Lasting,
+}
+
 /// The body of an answer under way.
 struct InFlight {
     body: PlaneBody,
-    _flight: Flight,
+    seen: Seen,
+    flight: Flight,
+}
+
+impl InFlight {
+    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        let small = match polled {
+            Poll::Pending => false,
+            Poll::Ready(Some(Ok(frame))) => {
+                frame.data_ref().is_none_or(|data| data.len() <= SMALL_FRAME_BYTES)
+            }
+            Poll::Ready(_) => return,
+        };
+        if self.seen == Seen::Nothing && small {
+            self.seen = Seen::Some;
+        } else if !self.body.is_end_stream() {
+            self.seen = Seen::Lasting;
+            if let Some(standing) = self.body.standing() {
+                self.flight.0.stream.begin(standing);
+            }
+        }
+    }
 }
 
 impl Body for InFlight {
@@ -143,7 +200,12 @@ impl Body for InFlight {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let it = self.get_mut();
+        let polled = Pin::new(&mut it.body).poll_frame(cx);
+        if it.seen != Seen::Lasting {
+            it.note(&polled);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::proxy::body::IdleTimer;
 use crate::server::ConnectionLimits;
+use crate::server::lookout::Stream;
 use chunked::{Chunked, Step};
 pub(crate) use head::BadHead;
 use head::Framing;
@@ -41,6 +42,7 @@ pub(crate) struct Turn {
     refused_at: AtomicU64,
     reason: AtomicU8,
     in_flight: AtomicBool,
+    pub(super) stream: Stream,
 }
 
 impl Turn {
@@ -50,6 +52,7 @@ impl Turn {
             refused_at: AtomicU64::new(NONE),
             reason: AtomicU8::new(0),
             in_flight: AtomicBool::new(false),
+            stream: Stream::default(),
         })
     }
 
@@ -64,6 +67,7 @@ impl Turn {
     /// The answer was sent whole, or given up.
     pub(crate) fn end(&self) {
         self.in_flight.store(false, Ordering::Relaxed);
+        self.stream.end();
     }
 }
 
@@ -303,6 +307,17 @@ impl Guard {
         }
         ready!(self.write_stall.poll_expired(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Drop for Guard {
+    /// A stream that is cut ends in a reset: what waits to be sent is thrown away, and an end that
+    /// only the end of the connection marks is not mistaken for one that was meant.
+    fn drop(&mut self) {
+        if self.turn.stream.is_cut() {
+            // the worst that follows is an orderly end
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod guard;
+mod lookout;
 mod options;
 
 use std::net::IpAddr;

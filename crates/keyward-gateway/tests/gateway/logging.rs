@@ -8,6 +8,7 @@ use tracing::subscriber::DefaultGuard;
 
 use keyward_gateway::PlanePolicy;
 
+use crate::streams::Scene;
 use crate::support::*;
 
 #[derive(Clone, Default)]
@@ -136,4 +137,26 @@ async fn a_request_cut_by_the_end_of_a_drain_is_recorded_as_ours() {
     assert!(client.is_closed().await);
     let fields = &written.requests()[0]["fields"];
     assert_eq!((&fields["error_code"], &fields["status"]), (&json!("unavailable"), &json!(503)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_cut_has_a_line_of_its_own() {
+    let (written, _listening) = Written::listen();
+    let mut scene = Scene::set().await;
+    let mut stream = scene.my_events().await;
+    scene.revoke();
+    scene.pass_ms(1_000).await;
+    assert!(stream.is_cut().await);
+    let (lines, key) = (written.requests(), &scene.world.authority);
+    let mut fields = lines[0]["fields"].clone();
+    let request_id = fields.as_object_mut().unwrap().remove("request_id").unwrap();
+    assert!(request_id.as_str().unwrap().starts_with("req_"));
+    let expected = json!({
+        "message": "stream cut", "outcome": "authority_lost", "failed": "state",
+        "error_code": "unauthorized", "reason": "revoked", "method": "GET",
+        "route": "/v1/reports", "tenant": TENANT.to_string(), "env": "live",
+        "key_id": key.id.to_string(), "key_prefix": "acme_live_", "integration": key.name,
+        "duration_ms": 1_000, "ip": "127.0.0.1",
+    });
+    assert_eq!((lines.len(), fields), (1, expected));
 }

@@ -14,5 +14,6 @@ mod logging;
 mod protocol;
 mod serving;
 mod streaming;
+mod streams;
 mod support;
 mod verify;
