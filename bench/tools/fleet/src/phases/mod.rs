@@ -1,0 +1,109 @@
+//! The phases of a run, each with its load, its faults and its figures.
+
+mod away;
+mod dead;
+mod faults;
+mod latency;
+mod lowering;
+mod rolling;
+mod rotations;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::control::Home;
+use crate::fleet::Fleet;
+use crate::ledger::Key;
+use crate::lowering::{Lowered, Lowering};
+use crate::options::{Phase, RunOptions};
+use crate::report::{Report, Spans};
+
+/// Keys that work throughout and that the load uses.
+const WORKING_KEYS: usize = 60;
+
+/// A run.
+pub(crate) struct Run {
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) options: RunOptions,
+    pub(crate) report: Report,
+    home: Home,
+}
+
+impl Run {
+    /// A run whose fleet has working keys.
+    pub(crate) async fn begin(fleet: Arc<Fleet>, options: RunOptions) -> anyhow::Result<Self> {
+        let home = fleet.home("owner").await?;
+        let keys = fleet.keys(&home, WORKING_KEYS).await?;
+        fleet.ledger.employ(&keys);
+        Ok(Self { fleet, options, report: Report::default(), home })
+    }
+
+    /// All phases that are wanted.
+    pub(crate) async fn all(&self) -> anyhow::Result<()> {
+        let wants = |phase| self.options.wants(phase);
+        let mut left = self.options.revocations;
+        if wants(Phase::Latency) {
+            left = left.saturating_sub(self.latency().await?);
+        }
+        if wants(Phase::Dead) && self.fleet.nodes.len() > 1 {
+            left = left.saturating_sub(self.dead().await?);
+        }
+        if wants(Phase::Rotations) {
+            self.rotations().await?;
+        }
+        if wants(Phase::Lowering) {
+            left = left.saturating_sub(self.lowerings().await?);
+        }
+        if wants(Phase::Away) {
+            self.away().await?;
+        }
+        if wants(Phase::Rolling) && self.fleet.nodes.len() > 1 {
+            left = left.saturating_sub(self.rolling().await?);
+        }
+        if wants(Phase::Faults) {
+            self.faults(left).await?;
+        }
+        Ok(())
+    }
+
+    const fn lease_ns(&self) -> u64 {
+        self.options.lease_ms * 1_000_000
+    }
+
+    /// Ends a phase: waits for what still tries keys, and takes its counts.
+    async fn close(&self, name: &str, figures: Value) {
+        self.fleet.probed().await;
+        self.fleet.ledger.focus(&[]);
+        let tally = self.fleet.ledger.begin_tally();
+        self.report.phase(name, figures, &tally);
+    }
+
+    /// Revokes these keys, this many calls at once.
+    async fn revoke(&self, keys: Vec<Arc<Key>>, at_once: usize, wait: Option<u32>) -> Vec<Lowered> {
+        let turn = Arc::new(Semaphore::new(at_once));
+        let mut calls = JoinSet::new();
+        for key in keys {
+            let (fleet, turn) = (Arc::clone(&self.fleet), Arc::clone(&turn));
+            calls.spawn(async move {
+                // the semaphore is never closed
+                let _turn = turn.acquire().await;
+                fleet.lower(Lowering::revoke(&key), wait, None).await
+            });
+        }
+        calls.join_all().await
+    }
+}
+
+/// How long the calls took that were answered.
+fn latencies(lowered: &[Lowered]) -> Spans {
+    let answered = lowered.iter().filter(|it| it.answered);
+    Spans::new(answered.map(|it| it.latency_ns).collect())
+}
+
+fn shown_ms(span: Duration) -> String {
+    format!("{:.0} ms", span.as_secs_f64() * 1e3)
+}
