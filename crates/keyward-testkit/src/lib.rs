@@ -1,4 +1,4 @@
-//! Databases, clocks and raw connections for the tests of Keyward.
+//! Databases, clocks, raw connections and a network that fails, for the tests of Keyward.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -8,10 +8,12 @@
 mod behind;
 mod clock;
 mod database;
+mod fault_proxy;
 mod postgres;
 mod wire;
 
 pub use behind::TextRow;
 pub use clock::ManualClock;
 pub use database::TestDatabase;
+pub use fault_proxy::{Fault, FaultProxy};
 pub use wire::{Wire, WireAnswer};

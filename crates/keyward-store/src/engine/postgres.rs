@@ -223,7 +223,9 @@ pub(super) fn classify(statement: &'static str, error: &tokio_postgres::Error) -
         }
         (_, &SqlState::DISK_FULL) => StoreError::StorageFull(text),
         ("40", _) => StoreError::Conflict(text),
-        ("08" | "57", _) => StoreError::Unavailable(text),
+        ("08" | "57", _) | (_, &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT) => {
+            StoreError::Unavailable(text)
+        }
         (_, &SqlState::INSUFFICIENT_PRIVILEGE) | ("28" | "3D", _) => StoreError::Refused(text),
         _ => StoreError::Internal(text),
     }

@@ -9,6 +9,7 @@ mod limits;
 mod listen;
 mod opening;
 mod refusals;
+mod silence;
 mod upkeep;
 
 use keyward_store::{Context, Engine, Migration, Statement, StoreError, migrations};
