@@ -11,6 +11,7 @@
 mod accept;
 mod away;
 mod coverage;
+mod deploy;
 mod harness;
 mod keys;
 mod operations;
