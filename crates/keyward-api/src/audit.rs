@@ -42,6 +42,7 @@ macro_rules! actions {
 actions! {
     TenantCreated = "tenant.created", "A tenant was created.";
     TenantSuspended = "tenant.suspended", "A tenant was suspended: its keys stopped.";
+    TenantKeysConfirmed = "tenant.keys_confirmed", "Suspect API keys of a tenant were confirmed.";
     TenantResumed = "tenant.resumed", "A suspended tenant was resumed.";
     UserCreated = "user.created", "A user was created.";
     MemberAdded = "member.added", "A user became a member of the tenant.";
@@ -55,10 +56,14 @@ actions! {
     ApiKeyOverlapEnded = "api_key.overlap_ended", "The overlap of a rotation was ended by hand.";
     ApiKeyRevoked = "api_key.revoked", "An API key was revoked.";
     ApiKeyDeleted = "api_key.deleted", "An API key was deleted.";
+    ApiKeyConfirmed = "api_key.confirmed", "A suspect API key was confirmed after a restore.";
+    ApiKeySuspected = "api_key.suspected", "A restore could not vouch for an API key.";
     ApiKeyReissued = "api_key.reissued", "A never-used API key got a new secret.";
     AdminTokenCreated = "admin_token.created", "An admin token was created.";
     AdminTokenRevoked = "admin_token.revoked", "An admin token was revoked.";
     SetupLinkCreated = "setup_link.created", "A link to set up the first administrator was made.";
+    AdminTokenUpdated = "admin_token.updated", "An admin token lost scopes or time by a restore.";
+    DeploymentRestored = "deployment.restored", "The deployment was restored from a backup.";
     AdministratorCreated = "administrator.created", "An administrator was created.";
 }
 
@@ -244,7 +249,7 @@ impl AuditEvent {
 }
 
 /// A hash as it stands on the wire: two lower-case digits a byte.
-pub fn hexadecimal(hash: &[u8; 32]) -> String {
+pub fn hexadecimal(hash: &[u8]) -> String {
     let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
 }

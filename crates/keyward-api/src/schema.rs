@@ -67,6 +67,7 @@ fn list_of<T: ToSchema>(description: &str, min: usize, max: usize) -> ArrayBuild
 }
 
 schema! {
+    NodeId => id("nod", "The id of a node.");
     TenantId => id("ten", "The id of a tenant.");
     UserId => id("usr", "The id of a user: a person or a service account.");
     KeyId => id("key", "The id of an API key, which also stands in its token.");

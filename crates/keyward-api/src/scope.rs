@@ -54,6 +54,8 @@ scopes! {
     CatalogRead = "catalog:read", "See the product's scopes, routes and roles.";
     AdminTokensRead = "admin-tokens:read", "See admin tokens.";
     AdminTokensWrite = "admin-tokens:write", "Create and revoke admin tokens.";
+    NodesRead = "nodes:read", "See the nodes of the deployment and how far a change has reached.";
+    RevocationsRead = "revocations:read", "Export what a restored backup must take away again.";
     Verify = "verify", "Ask whether a presented key may make a call.";
 }
 

@@ -117,6 +117,9 @@ pub struct VerifyResponse<'a> {
     /// When the key stops by itself.
     #[schema(required, value_type = Option<schema::Instant>)]
     pub expires_at: Option<Timestamp>,
+    /// Whether the key waits to be confirmed after a restore; absent when it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspect: bool,
     /// The rate limits that were counted, the tightest first.
     pub rate_limits: Vec<RateLimitState>,
     /// The quota that was counted.

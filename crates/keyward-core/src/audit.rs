@@ -181,6 +181,49 @@ impl AuditEvent {
     }
 }
 
+/// A walk along a chain from its beginning, as far as it is whole.
+pub struct ChainWalk<'a> {
+    chain: &'a str,
+    sequence: i64,
+    hash: [u8; 32],
+    broken: Option<AuditEventId>,
+}
+
+impl<'a> ChainWalk<'a> {
+    /// A walk that stands before the first event of the chain with this name.
+    pub const fn new(chain: &'a str) -> Self {
+        Self { chain, sequence: 0, hash: GENESIS, broken: None }
+    }
+
+    /// The place of the last event that fits; 0 before the first one.
+    pub const fn sequence(&self) -> i64 {
+        self.sequence
+    }
+
+    /// The first event that does not fit, once the walk has come to it.
+    pub const fn broken(&self) -> Option<AuditEventId> {
+        self.broken
+    }
+
+    /// Goes on over these events; `false` at one that does not fit, or when there are none.
+    pub fn follow<'e>(&mut self, events: impl Iterator<Item = &'e AuditEvent>) -> bool {
+        let begin = self.sequence;
+        for event in events {
+            if !event.follows(self.chain, self.sequence, &self.hash) {
+                self.broken = Some(event.id);
+                return false;
+            }
+            (self.sequence, self.hash) = (event.sequence, event.hash);
+        }
+        self.sequence > begin
+    }
+
+    /// Whether the chain is whole and its last event is the one the head names.
+    pub fn ends_at(&self, head: (i64, [u8; 32])) -> bool {
+        self.broken.is_none() && (self.sequence, self.hash) == head
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,5 +278,50 @@ mod tests {
         (a.target_kind, a.target_id) = ("ab".into(), "c".into());
         (b.target_kind, b.target_id) = ("a".into(), "bc".into());
         assert_ne!(a.compute_hash("operator"), b.compute_hash("operator"));
+    }
+
+    fn chain(length: i64) -> Vec<AuditEvent> {
+        let mut previous = GENESIS;
+        let mut events = Vec::new();
+        for sequence in 1..=length {
+            let id = AuditEventId::from_bits(u128::try_from(sequence).unwrap());
+            let mut event = AuditEvent { sequence, id, previous, ..event() };
+            event.hash = event.compute_hash("ten_1");
+            previous = event.hash;
+            events.push(event);
+        }
+        events
+    }
+
+    fn walked(events: &[AuditEvent]) -> ChainWalk<'static> {
+        let mut walk = ChainWalk::new("ten_1");
+        for batch in events.chunks(2) {
+            if !walk.follow(batch.iter()) {
+                break;
+            }
+        }
+        walk
+    }
+
+    #[test]
+    fn a_whole_chain_ends_at_its_head() {
+        let events = chain(5);
+        assert!(walked(&events).ends_at((5, events[4].hash)));
+        assert!(walked(&[]).ends_at((0, GENESIS)));
+    }
+
+    #[test]
+    fn a_change_a_gap_and_a_cut_show() {
+        let whole = chain(5);
+        let head = (5, whole[4].hash);
+        let mut changed = whole.clone();
+        changed[2].details = "{\"by\":\"somebody else\"}".into();
+        let walk = walked(&changed);
+        assert_eq!((walk.broken(), walk.sequence()), (Some(whole[2].id), 2));
+        let mut gap = whole.clone();
+        gap.remove(1);
+        assert_eq!(walked(&gap).broken(), Some(whole[2].id));
+        let cut = walked(&whole[..4]);
+        assert!(cut.broken().is_none() && !cut.ends_at(head));
     }
 }

@@ -5,6 +5,7 @@ use crate::environment::Environment;
 use crate::id::{AdminTokenId, KeyId, TenantId, UserId};
 use crate::ip::IpAllowlist;
 use crate::key::KeyHash;
+use crate::lease::{Epoch, Incarnation, Listed, Reply};
 use crate::time::Timestamp;
 
 /// A key as a node decides with it.
@@ -30,6 +31,8 @@ pub struct KeyAuthority {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Since when it waits to be confirmed after a restore.
+    pub suspect_since: Option<Timestamp>,
     /// Where it may be used from.
     pub ip_allowlist: IpAllowlist,
 }
@@ -90,4 +93,59 @@ pub enum Invalidation {
     Tenant(TenantId),
     /// An admin token was made or changed.
     AdminToken(AdminTokenId),
+}
+
+/// What the store says about a subject now.
+#[derive(Clone)]
+pub enum Fact {
+    /// A key.
+    Key(Box<KeyAuthority>),
+    /// A member and the member's role.
+    Member(MemberAuthority),
+    /// A tenant.
+    Tenant(TenantAuthority),
+    /// An admin token.
+    AdminToken(Box<AdminTokenAuthority>),
+    /// There is no such thing, or no longer.
+    Gone,
+}
+
+/// A subject that changed, with its facts as they are now.
+#[derive(Clone)]
+pub struct Changed {
+    /// The newest change that touched it.
+    pub epoch: Epoch,
+    /// What was touched.
+    pub subject: Invalidation,
+    /// What is true of it now.
+    pub fact: Fact,
+}
+
+/// The answer to a node's ask.
+pub struct Answered {
+    /// What the protocol reads of it.
+    pub reply: Reply,
+    /// Everything that changed after what the node has applied.
+    pub changed: Vec<Changed>,
+    /// All nodes; only with a renewal.
+    pub listed: Vec<Listed>,
+}
+
+/// What a node met and does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// A key.
+    Key(KeyId),
+    /// An admin token.
+    AdminToken(AdminTokenId),
+}
+
+/// The facts about something a node did not know, as of one snapshot of the store.
+pub struct Found {
+    /// The history of the snapshot.
+    pub incarnation: Incarnation,
+    /// The newest change in it.
+    pub epoch: Epoch,
+    /// It, and whatever it is decided with; empty when there is no such thing.
+    pub facts: Vec<(Invalidation, Fact)>,
 }

@@ -35,7 +35,7 @@ steps! {
     FailedCaller = "failed_caller",
     /// The key is known and its secret is right.
     Lookup = "lookup",
-    /// The key is active, and so is its tenant.
+    /// The key is active and not suspect, and its tenant is active.
     State = "state",
     /// The key belongs to an environment served here.
     Environment = "environment",
@@ -74,6 +74,8 @@ pub enum Reason {
     Revoked,
     /// The tenant is suspended.
     TenantSuspended,
+    /// The deployment was restored from a backup and nobody has confirmed the key since.
+    Suspect,
     /// The tenant header is missing.
     TenantHeaderMissing,
     /// The tenant header names another tenant.
@@ -94,6 +96,7 @@ impl Reason {
             Self::TooManyFailures => "too_many_failures",
             Self::Revoked => "revoked",
             Self::TenantSuspended => "tenant_suspended",
+            Self::Suspect => "suspect",
             Self::TenantHeaderMissing => "tenant_header_missing",
             Self::TenantHeaderDiffers => "tenant_header_differs",
             Self::MethodNotPublic => "method_not_public",
@@ -111,6 +114,8 @@ pub struct KeyFacts<'a> {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Whether it waits to be confirmed after a restore.
+    pub suspect: bool,
     /// Whether its tenant is suspended.
     pub tenant_suspended: bool,
     /// Its scopes.
@@ -319,6 +324,9 @@ fn check_state(key: &KeyFacts<'_>, now: Timestamp) -> Result<(), Denial> {
         KeyState::Expired => deny(Step::State, ErrorCode::ExpiredApiKey, Reason::Plain),
         KeyState::Active if key.tenant_suspended => {
             deny(Step::State, ErrorCode::Unauthorized, Reason::TenantSuspended)
+        }
+        KeyState::Active if key.suspect => {
+            deny(Step::State, ErrorCode::Unauthorized, Reason::Suspect)
         }
         KeyState::Active => Ok(()),
     }

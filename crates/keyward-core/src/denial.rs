@@ -61,6 +61,11 @@ impl Denial {
             ErrorCode::Unauthorized if self.reason == Reason::TenantSuspended => {
                 "The tenant of this API key is suspended".to_owned()
             }
+            ErrorCode::Unauthorized if self.reason == Reason::Suspect => {
+                "This deployment was restored from a backup, and the API key must be confirmed \
+                 before it works again; ask whoever manages it"
+                    .to_owned()
+            }
             ErrorCode::Unauthorized => "The API key is revoked; make a new one".to_owned(),
             ErrorCode::EnvironmentMismatch => environment_text(context),
             ErrorCode::IpNotAllowed => {

@@ -54,6 +54,31 @@ pub struct Profile {
     /// What `keyward dev` seeds.
     #[serde(default)]
     pub demo: Demo,
+    /// How sure a node must be of what it decides with.
+    #[serde(default)]
+    pub authority: AuthorityPolicy,
+}
+
+/// How sure a node must be of what it decides with. A route may say otherwise with
+/// `x-keyward-authority`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthorityPolicy {
+    /// Which routes ask the authority each time.
+    pub mode: AuthorityMode,
+}
+
+/// Which routes ask the authority each time instead of deciding from memory under a lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthorityMode {
+    /// None. A lease assumes that the clocks of machines run at nearly the same rate.
+    #[default]
+    Lease,
+    /// Those whose method may change something.
+    StrictWrites,
+    /// All.
+    Strict,
 }
 
 /// What a tenant is called, and how a request names it.

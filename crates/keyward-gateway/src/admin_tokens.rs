@@ -133,22 +133,67 @@ impl AdminTokens {
         *self.tokens.write() = loaded.collect();
     }
 
-    /// The caller behind a token.
-    pub fn authenticate(&self, text: &str, now: Timestamp) -> Result<AdminCaller, AdminDenial> {
-        let presented = self.keyring.format().parse(text);
-        let presented = presented.map_err(|_| AdminDenial::Invalid)?;
+    /// What this set says of a token. When it is unknown the store may still know it.
+    pub(crate) fn recognize(&self, text: &str) -> Recognized {
+        let Ok(presented) = self.keyring.format().parse(text) else {
+            return Recognized::Malformed;
+        };
         if presented.kind != SecretKind::Admin {
-            return Err(AdminDenial::ApiKey);
+            return Recognized::ApiKey;
         }
         let id = AdminTokenId::from_bits(presented.id_bits);
         let Some(token) = self.tokens.read().get(&id).cloned() else {
             disprove(&self.keyring, &presented);
-            return Err(AdminDenial::Invalid);
+            return if self.keyring.made(presented.id_bits) {
+                Recognized::Unknown(id)
+            } else {
+                Recognized::Malformed
+            };
         };
         let version = token.pepper_version;
-        if !self.keyring.verify(&presented, &token.hash, version) {
-            return Err(AdminDenial::Invalid);
+        if self.keyring.verify(&presented, &token.hash, version) {
+            Recognized::Known(token)
+        } else {
+            Recognized::Wrong
         }
+    }
+}
+
+/// What a set says of an admin token.
+pub(crate) enum Recognized {
+    /// Not of our form, or an id that this deployment did not make.
+    Malformed,
+    /// A key of the product's API.
+    ApiKey,
+    /// An id of this deployment that is not in memory.
+    Unknown(AdminTokenId),
+    /// The secret is not that of the id.
+    Wrong,
+    /// The secret is right.
+    Known(Arc<AdminTokenAuthority>),
+}
+
+impl Recognized {
+    /// The id that is not in memory.
+    pub(crate) const fn unknown(&self) -> Option<AdminTokenId> {
+        match self {
+            Self::Unknown(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Whether this was answered from what is in memory, which may be out of date.
+    pub(crate) const fn is_remembered(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Wrong | Self::Known(_))
+    }
+
+    /// The caller, or why there is none.
+    pub(crate) fn admit(self, now: Timestamp) -> Result<AdminCaller, AdminDenial> {
+        let token = match self {
+            Self::Known(token) => token,
+            Self::ApiKey => return Err(AdminDenial::ApiKey),
+            Self::Malformed | Self::Unknown(_) | Self::Wrong => return Err(AdminDenial::Invalid),
+        };
         match KeyState::at(now, token.expires_at, token.revoked_at) {
             KeyState::Active => Ok(AdminCaller { token }),
             KeyState::Expired => Err(AdminDenial::Expired),

@@ -9,6 +9,7 @@
 
 mod admin_tokens;
 mod answer;
+pub mod authority;
 mod builtin;
 mod carrier;
 mod client_address;
@@ -29,7 +30,7 @@ pub use admin_tokens::{AdminCaller, AdminDenial, AdminTokens};
 pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUILTIN_BODY_BYTES};
 pub use client_address::Networks;
 pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
-pub use keyset::{KeySet, KnownKey, TenantFacts};
+pub use keyset::{KeySet, KnownKey, Recognized, TenantFacts};
 pub use lent::Peer;
 pub use metrics::Metrics;
 pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};

@@ -7,22 +7,30 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use keyward_core::authority::Wanted;
 use keyward_core::catalog::RouteMatch;
 use keyward_core::decision::{Credential, Permit, RequestFacts, TenantHeader, decide};
 use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode};
+use keyward_core::id::KeyId;
+use keyward_core::lease::Lease;
 use keyward_core::path::{Target, credential_in_url};
 
 use crate::answer::{Refusal, mark};
 use crate::builtin::{BuiltinCall, BuiltinCaller, MAX_BUILTIN_BODY_BYTES, read_whole};
 use crate::carrier::{self, Carried};
+use crate::keyset::Recognized;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, Stage};
+
+/// Says on an answer that it comes from what may be out of date.
+static DEGRADED: HeaderName = HeaderName::from_static("keyward-degraded");
+const STALE: &str = "stale-authority";
 
 type Staged<T> = Result<T, Refusal>;
 
@@ -46,6 +54,10 @@ enum Caller {
     Malformed,
     /// Failed too often; for this many milliseconds more.
     Withheld(i64),
+    /// An id that this deployment never made.
+    Forged,
+    /// An id that this deployment made and memory does not know.
+    Absent(KeyId),
     Unknown,
     /// The key is in the record.
     Known,
@@ -57,6 +69,8 @@ struct Exchange<'p> {
     arrival: &'p Arrival,
     record: Record<'p>,
     id: HeaderValue,
+    /// Whether the answer comes from what may be out of date.
+    stale: bool,
     recorded: bool,
 }
 
@@ -81,18 +95,21 @@ impl<'p> Exchange<'p> {
                 permitted: false,
             },
             id: request_id::header(request_id),
+            stale: false,
             recorded: false,
         }
     }
 
     async fn answer(&mut self, parts: &mut Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
         self.arrival.admit()?;
-        self.plane.may_decide()?;
         let target = self.read_target(parts)?;
         check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;
-        let caller = self.authenticate(parts);
         let route = self.route(parts, target);
-        let permit = self.authorize(parts, target, caller, route)?;
+        let permit = match self.decide(parts, target, route) {
+            Some(decision) => decision?,
+            // rare: this node must ask the authority first
+            None => Box::pin(self.decide_with_authority(parts, target, route)).await?,
+        };
         self.record.permitted = true;
         match &permit.route().builtin {
             // rare and large, so not a part of every request's state
@@ -117,6 +134,9 @@ impl<'p> Exchange<'p> {
             .matched
             .and_then(|matched| self.plane.product.accepted.get(matched.position));
         mark(response.headers_mut(), &self.id, accepted);
+        if self.stale {
+            response.headers_mut().insert(&DEGRADED, HeaderValue::from_static(STALE));
+        }
         let ending = Ending {
             outcome: Outcome::Answered,
             status: response.status().as_u16(),
@@ -147,8 +167,79 @@ impl<'p> Exchange<'p> {
         Ok(target)
     }
 
+    /// Stages 1 to 3 from memory; `None` when memory is not enough.
+    ///
+    /// The lease is read first, memory next and the clock last: whatever was changed with effect
+    /// before this request was sent is in the memory that such a lease vouches for.
+    fn decide(
+        &mut self,
+        parts: &Parts,
+        target: Target<'_>,
+        route: RouteMatch<'p>,
+    ) -> Option<Staged<Permit<'p>>> {
+        let lease = self.plane.authority.lease.read();
+        let caller = self.authenticate(parts);
+        let decision = self.authorize(parts, target, caller, route);
+        match caller {
+            Caller::Missing
+            | Caller::Ambiguous
+            | Caller::Malformed
+            | Caller::Withheld(_)
+            | Caller::Forged => Some(decision),
+            Caller::Absent(_) => None,
+            Caller::Unknown | Caller::Known => {
+                let strict = matches!(route, RouteMatch::Route(route) if route.strict);
+                let holds = || self.plane.clock.monotonic_ns() < lease.until_ns;
+                (!strict && holds()).then_some(decision)
+            }
+        }
+    }
+
+    /// Stages 1 to 3 once everything is in memory that was committed before now.
+    async fn decide_with_authority(
+        &mut self,
+        parts: &Parts,
+        target: Target<'_>,
+        route: RouteMatch<'p>,
+    ) -> Staged<Permit<'p>> {
+        let lease = self.plane.authority.lease.read();
+        if let Caller::Absent(key) = self.authenticate(parts) {
+            self.plane.look_up(Wanted::Key(key)).await?;
+            if let Some(decision) = self.decide(parts, target, route) {
+                return decision;
+            }
+        }
+        if let Err(error) = self.plane.catch_up().await {
+            return self.decide_stale(parts, target, route, lease).unwrap_or(Err(error.into()));
+        }
+        let caller = self.authenticate(parts);
+        self.authorize(parts, target, caller, route)
+    }
+
+    /// Stages 1 to 3 while the authority is away, as far as the deployment allows it: safe methods
+    /// only, and the answer says so.
+    fn decide_stale(
+        &mut self,
+        parts: &Parts,
+        target: Target<'_>,
+        route: RouteMatch<'p>,
+        lease: Lease,
+    ) -> Option<Staged<Permit<'p>>> {
+        let RouteMatch::Route(found) = route else { return None };
+        if found.strict || !found.method.is_safe() {
+            return None;
+        }
+        let caller = self.authenticate(parts);
+        let decision = self.authorize(parts, target, caller, route);
+        let known = matches!(caller, Caller::Known);
+        let holds = self.plane.clock.monotonic_ns() < lease.stale_until_ns;
+        self.stale = known && holds;
+        self.stale.then_some(decision)
+    }
+
     /// Stage 1: reads the credential, holds back callers that fail too often, and finds the key.
     fn authenticate(&mut self, parts: &Parts) -> Caller {
+        self.record.key = None;
         let text = match carrier::credential(&parts.headers, &self.plane.product.carriers) {
             Carried::Nothing => return Caller::Missing,
             Carried::Several => return Caller::Ambiguous,
@@ -166,12 +257,17 @@ impl<'p> Exchange<'p> {
         if let Some(left_ms) = failed.held_back_ms(self.record.client, now_ms) {
             return Caller::Withheld(left_ms);
         }
-        self.record.key = keys.authenticate(&presented);
-        if self.record.key.is_none() {
-            failed.failed(self.record.client, now_ms);
-            return Caller::Unknown;
+        match keys.recognize(&presented) {
+            Recognized::Known(key) => {
+                self.record.key = Some(key);
+                Caller::Known
+            }
+            Recognized::Unknown(key) if !self.plane.is_absent(key) => Caller::Absent(key),
+            recognized => {
+                failed.failed(self.record.client, now_ms);
+                if recognized.is_remembered() { Caller::Unknown } else { Caller::Forged }
+            }
         }
-        Caller::Known
     }
 
     /// Stage 2: finds the route on the allowlist.
@@ -201,7 +297,9 @@ impl<'p> Exchange<'p> {
             (Caller::Malformed, _) => Credential::Malformed,
             (Caller::Withheld(_), _) => Credential::Withheld,
             (Caller::Known, Some(key)) => Credential::Known(key.facts(&product.catalog)),
-            (Caller::Unknown | Caller::Known, _) => Credential::Unknown,
+            (Caller::Forged | Caller::Absent(_) | Caller::Unknown | Caller::Known, _) => {
+                Credential::Unknown
+            }
         };
         let header = product.tenant_header.as_ref();
         let facts = RequestFacts {

@@ -1,16 +1,19 @@
 //! The data plane of a node: what it decides with, and what it does with a decision.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 
+use keyward_core::authority::Wanted;
 use keyward_core::catalog::Catalog;
 use keyward_core::clock::Clock;
-use keyward_core::error::{Error, ErrorCode};
+use keyward_core::error::Error;
+use keyward_core::id::KeyId;
+use keyward_core::lease::Epoch;
 use keyward_core::profile::Carrier;
 
-use crate::admin_tokens::AdminTokens;
+use crate::admin_tokens::{AdminCaller, AdminTokens};
+use crate::authority::{Follower, Following, LeaseCell, unavailable};
 use crate::builtin::Builtins;
 use crate::carrier;
 use crate::client_address::Networks;
@@ -75,7 +78,7 @@ pub enum InvalidConfig {
 /// The data plane of a node. Shared by all of its listeners.
 pub struct DataPlane {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Knowledge,
     pub(crate) product: Product,
     pub(crate) upstreams: Upstreams,
     pub(crate) policy: PlanePolicy,
@@ -83,12 +86,12 @@ pub struct DataPlane {
 }
 
 /// Everything that says who may call.
-pub(crate) struct Authority {
+pub(crate) struct Knowledge {
     pub(crate) keys: Arc<KeySet>,
     pub(crate) admin_tokens: Arc<AdminTokens>,
     pub(crate) failed_callers: FailedCallers,
-    pub(crate) epoch: AtomicU64,
-    suspended: AtomicBool,
+    pub(crate) lease: Arc<LeaseCell>,
+    follower: OnceLock<Arc<Follower>>,
 }
 
 /// What is particular to the product.
@@ -114,12 +117,12 @@ impl DataPlane {
         let metrics = Arc::new(Metrics::new(Arc::clone(&config.product.catalog)));
         Ok(Self {
             clock: config.clock,
-            authority: Authority {
+            authority: Knowledge {
                 keys: config.keys,
                 admin_tokens: config.admin_tokens,
                 failed_callers: FailedCallers::new(),
-                epoch: AtomicU64::new(0),
-                suspended: AtomicBool::new(false),
+                lease: Arc::default(),
+                follower: OnceLock::new(),
             },
             product: Product::new(config.product)?,
             upstreams: Upstreams::new(config.upstreams)?,
@@ -143,29 +146,81 @@ impl DataPlane {
         Arc::clone(&self.recorder.metrics)
     }
 
-    /// Says up to which epoch changes have been applied; verify answers with it.
-    pub fn set_epoch(&self, epoch: u64) {
-        // changes may be taken in in another order than they were numbered
-        self.authority.epoch.fetch_max(epoch, Ordering::AcqRel);
+    /// Follows an authority with what this plane knows; only the first call counts. Until the
+    /// follower is started and has loaded everything, nothing is decided.
+    pub fn follow(&self, following: Following) -> Arc<Follower> {
+        let known = &self.authority;
+        let make = || {
+            let (keys, tokens) = (Arc::clone(&known.keys), Arc::clone(&known.admin_tokens));
+            Follower::new(following, keys, tokens, Arc::clone(&known.lease))
+        };
+        Arc::clone(known.follower.get_or_init(make))
     }
 
-    /// Refuses every request from now on: what this node knows may no longer be true.
-    pub fn suspend(&self) {
-        self.authority.suspended.store(true, Ordering::Release);
+    /// The lease under which this plane decides. A program whose sets nobody else changes may grant
+    /// one that never ends.
+    pub fn lease(&self) -> &LeaseCell {
+        &self.authority.lease
     }
 
-    /// Decides again: what this node knows was loaded anew.
-    pub fn resume(&self) {
-        self.authority.suspended.store(false, Ordering::Release);
+    /// The newest change in memory.
+    pub fn epoch(&self) -> Epoch {
+        self.authority.follower.get().map_or(Epoch(0), |follower| follower.epoch())
     }
 
-    /// Refuses when this node may not decide.
-    pub fn may_decide(&self) -> Result<(), Error> {
-        if self.authority.suspended.load(Ordering::Acquire) {
-            let text = "This node cannot decide just now; try again, or call another one";
-            return Err(Error::new(ErrorCode::Unavailable, text));
+    /// Whether this node may decide from memory now.
+    pub fn is_deciding(&self) -> bool {
+        let lease = self.authority.lease.read();
+        self.clock.monotonic_ns() < lease.until_ns
+    }
+
+    /// Waits until everything is in memory that was committed before this call.
+    ///
+    /// # Errors
+    /// `unavailable` when that cannot be known in time.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        match self.authority.follower.get() {
+            Some(follower) => follower.catch_up().await,
+            None => Err(unavailable()),
         }
-        Ok(())
+    }
+
+    /// Sees to it that memory knows this, or knows that it does not exist. A plane that follows
+    /// nobody knows all there is.
+    ///
+    /// # Errors
+    /// `unavailable` when that cannot be known in time.
+    pub(crate) async fn look_up(&self, wanted: Wanted) -> Result<(), Error> {
+        match self.authority.follower.get() {
+            Some(follower) => follower.look_up(wanted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this key is known not to exist. A plane that follows nobody knows all there is.
+    pub(crate) fn is_absent(&self, key: KeyId) -> bool {
+        let follower = self.authority.follower.get();
+        follower.is_none_or(|follower| follower.is_absent(Wanted::Key(key)))
+    }
+
+    /// Admits the bearer of an admin token. As with every decision the lease is read first, memory
+    /// next and the clock last; where that is not enough, the authority is asked.
+    ///
+    /// # Errors
+    /// `unavailable` when this node cannot tell, else why the token is refused.
+    pub async fn admit(&self, text: &str) -> Result<AdminCaller, Error> {
+        let lease = self.authority.lease.read();
+        let tokens = &self.authority.admin_tokens;
+        let mut known = tokens.recognize(text);
+        if let Some(id) = known.unknown() {
+            self.look_up(Wanted::AdminToken(id)).await?;
+            known = tokens.recognize(text);
+        }
+        if known.is_remembered() && self.clock.monotonic_ns() >= lease.until_ns {
+            self.catch_up().await?;
+            known = tokens.recognize(text);
+        }
+        Ok(known.admit(self.clock.now())?)
     }
 
     /// Takes out what up to `max` keys did since they were last taken out.

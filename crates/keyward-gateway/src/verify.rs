@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -10,19 +9,21 @@ use hyper::body::Incoming;
 
 use keyward_api::Bounded as _;
 use keyward_api::verify::{TraceStep, VALID, VerifyRequest, VerifyResponse};
-use keyward_core::catalog::Catalog;
+use keyward_core::authority::Wanted;
+use keyward_core::catalog::{Catalog, RouteMatch};
 use keyward_core::decision::{
     Credential, Denial, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
 };
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode, Result};
+use keyward_core::id::KeyId;
 use keyward_core::path::Target;
 use keyward_core::time::Timestamp;
 
 use crate::admin_tokens::AdminCaller;
 use crate::answer::{Refusal, mark};
 use crate::builtin::read_whole;
-use crate::keyset::KnownKey;
+use crate::keyset::{KnownKey, Recognized};
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::request_id;
@@ -66,22 +67,24 @@ async fn answer(
     now: Timestamp,
 ) -> std::result::Result<Response<PlaneBody>, Refusal> {
     arrival.admit()?;
-    plane.may_decide()?;
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
         let text = format!("{VERIFY_PATH} does not accept {}", parts.method);
         let error = Error::new(ErrorCode::MethodNotAllowed, text);
         return Err(error.with("allowedMethods", vec!["POST"]).into());
     }
-    let caller = admit_caller(plane, arrival.peer, &parts.headers, now)?;
+    let caller = admit_caller(plane, arrival.peer, &parts.headers, now).await?;
     check_media_type(&parts.headers)?;
     let within = arrival.listener.whole_body_timeout;
     let body = read_whole(body, MAX_VERIFY_BODY_BYTES, within).await.map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
-    // the body took its time: a key may have expired meanwhile, or this node fallen behind
-    plane.may_decide()?;
-    let now = plane.clock.now();
-    let answer = decide_question(plane, caller.as_ref(), &asked, now)?;
+    let found = match recognize(plane, &asked) {
+        Some(found) => found,
+        // rare: this node must ask the authority first
+        None => Box::pin(recognize_with_authority(plane, &asked)).await?,
+    };
+    // the body took its time: a key may have expired meanwhile
+    let answer = decide_question(plane, caller.as_ref(), &asked, found, plane.clock.now())?;
     let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
     serde_json::to_writer(&mut bytes, &answer).map_err(|e| Error::internal(e.to_string()))?;
     let mut response = Response::new(PlaneBody::from(bytes));
@@ -92,7 +95,7 @@ async fn answer(
 }
 
 /// The holder of an admin token with the scope, or `None` for a declared proxy.
-fn admit_caller(
+async fn admit_caller(
     plane: &DataPlane,
     peer: IpAddr,
     headers: &HeaderMap,
@@ -115,9 +118,10 @@ fn admit_caller(
         let text = "Too many wrong admin tokens came from this address; wait and try again";
         return Err(Error::new(ErrorCode::RateLimited, text).with("failed", "failed_caller"));
     }
-    let caller = plane.authority.admin_tokens.authenticate(token, now).map_err(|denial| {
-        failed.failed(peer, now.as_millis());
-        Error::from(denial)
+    let caller = plane.admit(token).await.inspect_err(|error| {
+        if error.code() != ErrorCode::Unavailable {
+            failed.failed(peer, now.as_millis());
+        }
     })?;
     if caller.may(VERIFY_SCOPE, &plane.product.catalog) {
         Ok(Some(caller))
@@ -156,24 +160,79 @@ fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
     Ok(asked)
 }
 
+/// The key behind the question from memory; `None` when memory is not enough. The lease is read
+/// first, memory next and the clock last.
+fn recognize(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Option<Found> {
+    let lease = plane.authority.lease.read();
+    let found = find(plane, asked);
+    let is_absent = || found.absent.is_none_or(|key| plane.is_absent(key));
+    let holds = || plane.clock.monotonic_ns() < lease.until_ns;
+    let enough = !found.remembered || (is_absent() && !is_strict(plane, asked) && holds());
+    enough.then_some(found)
+}
+
+/// The key behind the question once everything is in memory that was committed before now.
+async fn recognize_with_authority(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Result<Found> {
+    if let Some(key) = find(plane, asked).absent {
+        plane.look_up(Wanted::Key(key)).await?;
+        if let Some(found) = recognize(plane, asked) {
+            return Ok(found);
+        }
+    }
+    plane.catch_up().await?;
+    Ok(find(plane, asked))
+}
+
+/// Whether the route that is asked about is never decided from memory alone.
+fn is_strict(plane: &DataPlane, asked: &VerifyRequest<'_>) -> bool {
+    let (Some(method), Some(path)) = (&asked.method, &asked.path) else { return false };
+    let target = Target::parse(path);
+    target.is_ok_and(|target| match plane.product.catalog.route(method, target.path) {
+        RouteMatch::Route(route) => route.strict,
+        _ => false,
+    })
+}
+
+/// What memory says of the key that is asked about.
+struct Found {
+    key: Option<KnownKey>,
+    /// What to say when there is none.
+    failed: Credential<'static>,
+    /// An id that this deployment made and memory does not know.
+    absent: Option<KeyId>,
+    /// Whether any of this comes from memory.
+    remembered: bool,
+}
+
+fn find(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Found {
+    let keys = &plane.authority.keys;
+    let Ok(presented) = keys.keyring().format().parse(&asked.key) else {
+        let failed = Credential::Malformed;
+        return Found { key: None, failed, absent: None, remembered: false };
+    };
+    let recognized = keys.recognize(&presented);
+    let remembered = recognized.is_remembered();
+    let absent = match &recognized {
+        Recognized::Unknown(key) => Some(*key),
+        _ => None,
+    };
+    Found { key: recognized.known(), failed: Credential::Unknown, absent, remembered }
+}
+
 fn decide_question<'a>(
     plane: &'a DataPlane,
     caller: Option<&AdminCaller>,
     asked: &VerifyRequest<'_>,
+    found: Found,
     now: Timestamp,
 ) -> Result<VerifyResponse<'a>> {
     let catalog = &*plane.product.catalog;
     let ip = asked.ip.as_deref().map(parse_ip).transpose()?;
-    let keys = &plane.authority.keys;
-    let (known, credential_failed) = match keys.keyring().format().parse(&asked.key) {
-        Ok(presented) => (keys.authenticate(&presented), Credential::Unknown),
-        Err(_) => (None, Credential::Malformed),
-    };
     // a key of a tenant the caller may not see does not exist for them
-    let known = known.filter(|key| caller.is_none_or(|caller| caller.may_see(key.tenant.id)));
+    let known = found.key.filter(|key| caller.is_none_or(|caller| caller.may_see(key.tenant.id)));
     let credential = match &known {
         Some(key) => Credential::Known(key.facts(catalog)),
-        None => credential_failed,
+        None => found.failed,
     };
     let facts = RequestFacts {
         environments: asked
@@ -240,10 +299,11 @@ fn response<'a>(
         role: key.filter(|key| key.role.is_some()).map(|key| key.role_name(catalog).into()),
         actor: key.map(|key| Cow::Owned(key.owner.to_string())),
         expires_at: key.and_then(|key| key.expires_at),
+        suspect: key.is_some_and(|key| key.suspect),
         rate_limits: Vec::new(),
         quota: None,
         failed: denial.map(|denial| Cow::Borrowed(denial.step.as_str())),
         trace: explain.then(|| steps().map(|(step, how)| TraceStep::new(step, how)).collect()),
-        epoch: plane.authority.epoch.load(Ordering::Acquire),
+        epoch: plane.epoch().0,
     }
 }

@@ -7,9 +7,10 @@ mod tx;
 mod write;
 
 pub use engine::{
-    BackupReport, Conn, Context, ContextKey, Engine, Hints, Listen, MAX_ROWS, Migration, Pooler,
-    Restored, Row, SchemaStatus, Statement, StatementKind, StoreConfig, StoreError, StoreLimits,
-    Value, back_up, migrations, restore, schema_status, verify_backup,
+    BackupReport, Conn, Context, ContextKey, DatabaseRole, Engine, Hints, Listen, MAX_ROWS,
+    Migration, Pooler, Reached, Restored, RoleCheck, Row, SchemaStatus, Staged, Statement,
+    StatementKind, StoreConfig, StoreError, StoreLimits, StoreRoles, Value, back_up, check_role,
+    migrations, schema_status, snapshot, unpack_backup, verify_backup,
 };
 pub use sql::admin_tokens::AdminToken;
 pub use sql::all_statements;
@@ -17,11 +18,13 @@ pub use sql::audit::AuditFilter;
 pub use sql::idempotency::{Claim, IDEMPOTENCY_LIFETIME_MS, Idempotency};
 pub use sql::keys::{KeyFilter, LastUse, StoredKey};
 pub use sql::members::{Member, OwnedKeys};
+pub use sql::nodes::NodeRow;
+pub use sql::restore::{ChainHead, LoggedChange};
 pub use sql::tenants::Tenant;
 pub use sql::users::{User, UserKind};
 pub use store::{Chain, CommitHook, Store};
 pub use tx::{SystemTx, TenantTx, Transaction};
-pub use write::{Author, Change, Committed, WriteTx};
+pub use write::{Author, Change, Committed, DEFAULT_PATIENCE, WriteTx};
 
 impl From<StoreError> for keyward_core::Error {
     fn from(error: StoreError) -> Self {

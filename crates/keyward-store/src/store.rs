@@ -6,17 +6,17 @@ use std::sync::{Arc, OnceLock};
 
 use keyward_core::Clock;
 use keyward_core::audit::OPERATOR_CHAIN;
-use keyward_core::authority::Invalidation;
 use keyward_core::id::TenantId;
+use keyward_core::lease::{Fenced, Reach};
 
-use crate::engine::{Context, Engine, Hints, StoreConfig, StoreError};
+use crate::engine::{Access, Context, Engine, Hints, StoreConfig, StoreError};
 use crate::tx::{SystemTx, TenantTx};
 use crate::write::{Author, WriteTx};
 
-/// Runs after a commit that touched authority and before the answer. It may not fail: a node that
-/// cannot take a change in stops deciding.
+/// Runs after a commit that touched authority and before the answer, and tells how far the change
+/// has reached. It may not fail: a node that cannot take a change in stops deciding.
 pub type CommitHook =
-    Arc<dyn Fn(i64, Arc<[Invalidation]>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Fenced) -> Pin<Box<dyn Future<Output = Reach> + Send>> + Send + Sync>;
 
 /// Whose audit chain a system write is entered in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +105,49 @@ impl Store {
         Ok(SystemTx::new(self.engine.begin_note(Context::System { reason }).await?))
     }
 
+    /// Begins to read what nodes follow the authority by, on connections kept for that: however
+    /// busy the others are, leases are renewed.
+    pub(crate) async fn read_authority(
+        &self,
+        reason: &'static str,
+    ) -> Result<SystemTx, StoreError> {
+        Ok(SystemTx::new(
+            self.engine.begin_reserved(Context::System { reason }, Access::Read).await?,
+        ))
+    }
+
+    /// As [`Store::read_authority`], for a write whose loss changes nothing.
+    pub(crate) async fn note_authority(
+        &self,
+        reason: &'static str,
+    ) -> Result<SystemTx, StoreError> {
+        Ok(SystemTx::new(
+            self.engine.begin_reserved(Context::System { reason }, Access::Note).await?,
+        ))
+    }
+
+    /// As [`Store::read_authority`], for a write that must be on disk.
+    pub(crate) async fn write_authority(
+        &self,
+        reason: &'static str,
+    ) -> Result<SystemTx, StoreError> {
+        let context = Context::System { reason };
+        Ok(SystemTx::new(self.engine.begin_reserved(context, Access::Write).await?))
+    }
+
+    /// The word for the engine in logs and health answers.
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
     /// Hears of changes that other nodes have committed; see [`Hints`].
     pub fn hints(&self) -> Hints {
         self.engine.listen(Arc::clone(&self.clock))
+    }
+
+    /// The engine, when nobody else holds the store.
+    pub(crate) fn into_engine(self) -> Option<Engine> {
+        Arc::into_inner(self.engine)
     }
 
     pub(crate) fn hook(&self) -> Option<CommitHook> {

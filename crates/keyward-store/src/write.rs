@@ -2,17 +2,22 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_core::Timestamp;
 use keyward_core::audit::{Actor, AuditEntry, Origin};
 use keyward_core::authority::Invalidation;
+use keyward_core::lease::{Epoch, Fenced, Reach};
 
 use crate::engine::{Conn, StoreError};
 use crate::sql::audit::{self, Head};
-use crate::sql::changes;
+use crate::sql::changes::{self, Numbered};
 use crate::sql::idempotency::{self, Claim, Idempotency};
 use crate::store::Store;
 use crate::tx::Transaction;
+
+/// How long a change waits for every node unless its caller says otherwise.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who makes a change, and from where.
 #[derive(Clone, Debug)]
@@ -28,19 +33,29 @@ pub struct Change<V> {
     value: V,
     audit: AuditEntry,
     invalidations: Vec<Invalidation>,
+    introduces: bool,
     replay: Option<String>,
 }
 
 impl<V> Change<V> {
     /// A change with its answer and its audit event.
     pub const fn new(value: V, audit: AuditEntry) -> Self {
-        Self { value, audit, invalidations: Vec::new(), replay: None }
+        Self { value, audit, invalidations: Vec::new(), introduces: true, replay: None }
     }
 
     /// Names what every node must read again before the change is answered.
     #[must_use]
     pub fn invalidating(mut self, touched: impl IntoIterator<Item = Invalidation>) -> Self {
         self.invalidations.extend(touched);
+        self.introduces = false;
+        self
+    }
+
+    /// Names what the change makes that was not there before. Nodes that do not know it yet look
+    /// it up when they meet it, so nobody waits for them.
+    #[must_use]
+    pub fn introducing(mut self, made: Invalidation) -> Self {
+        self.invalidations.push(made);
         self
     }
 
@@ -52,16 +67,18 @@ impl<V> Change<V> {
     }
 }
 
-/// A change that is on disk and in the memory of this node.
+/// A change that is on disk.
 pub struct Committed<V> {
     /// The answer.
     pub value: V,
     /// The number of the change in the authority to call; 0 when it touched none.
-    pub epoch: i64,
-    /// When it was committed and taken in.
-    pub effective_at: Timestamp,
-    /// Milliseconds between the commit and this node having taken it in.
-    pub waited_ms: i64,
+    pub epoch: Epoch,
+    /// How far it has reached.
+    pub reach: Reach,
+    /// When that was known.
+    pub at: Timestamp,
+    /// Milliseconds between the commit and that.
+    pub waited_ms: u64,
 }
 
 /// A transaction that may write. Dropped without [`WriteTx::finish`] it leaves nothing behind.
@@ -74,6 +91,7 @@ pub struct WriteTx<T> {
     at: Timestamp,
     /// With the chain it was taken in, which `enter_in` does not move.
     claimed: Option<(String, Idempotency)>,
+    patience: Duration,
 }
 
 impl<T> Deref for WriteTx<T> {
@@ -102,12 +120,25 @@ impl<T: Transaction> WriteTx<T> {
     ) -> Result<Self, StoreError> {
         let head = audit::take_head(tx.conn(), &chain).await?;
         let at = store.clock().now();
-        Ok(Self { tx, store: store.clone(), author, chain: (chain, Some(head)), at, claimed: None })
+        Ok(Self {
+            tx,
+            store: store.clone(),
+            author,
+            chain: (chain, Some(head)),
+            at,
+            claimed: None,
+            patience: DEFAULT_PATIENCE,
+        })
     }
 
     /// The instant of this change.
     pub const fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// Waits no longer than this for every node to apply the change.
+    pub const fn wait_at_most(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Enters the change in the chain of another tenant than the one it began with (a tenant that
@@ -126,7 +157,8 @@ impl<T: Transaction> WriteTx<T> {
         Ok(claim)
     }
 
-    /// Commits everything or nothing, and has this node take the change in before it returns.
+    /// Commits everything or nothing, and waits until every node has applied the change or its
+    /// lease is over.
     ///
     /// Runs to its end even when the caller goes away: a commit whose change is not in memory would
     /// leave a revoked key alive.
@@ -151,34 +183,41 @@ impl<T: Transaction> WriteTx<T> {
         if let (Some((chain, claimed)), Some(body)) = (&self.claimed, &change.replay) {
             idempotency::complete(conn, chain, claimed, body).await?;
         }
-        let epoch = advance(conn, &chain, &change.invalidations, self.at).await?;
+        let numbered = number(conn, &chain, &change.invalidations, self.at).await?;
         let outcome = self.tx.into_conn().commit().await;
-        let committed = clock.monotonic_ns();
+        let committed_ns = clock.monotonic_ns();
         // after a commit whose outcome nobody knows, memory must be made true as well
         let happened = matches!(outcome, Ok(()) | Err(StoreError::CommitUnknown(_)));
-        if let (Some(hook), true, true) = (self.store.hook(), epoch > 0, happened) {
-            hook(epoch, change.invalidations.into()).await;
+        let epoch = numbered.as_ref().map_or(Epoch(0), |numbered| numbered.epoch);
+        let mut reach = Reach { effective_by: None, nodes: 1, unconfirmed: 0 };
+        if let (Some(hook), Some(numbered), true) = (self.store.hook(), numbered, happened) {
+            reach = hook(Fenced {
+                epoch,
+                incarnation: numbered.incarnation,
+                listed: numbered.listed,
+                committed_ns,
+                introduces: change.introduces,
+                patience: self.patience,
+            })
+            .await;
         }
         outcome?;
-        let waited_ns = clock.monotonic_ns().saturating_sub(committed);
-        Ok(Committed {
-            value: change.value,
-            epoch,
-            effective_at: clock.now(),
-            waited_ms: i64::try_from(waited_ns / 1_000_000).unwrap_or(i64::MAX),
-        })
+        let waited_ns = clock.monotonic_ns().saturating_sub(committed_ns);
+        let waited_ms = waited_ns / 1_000_000;
+        Ok(Committed { value: change.value, epoch, reach, at: clock.now(), waited_ms })
     }
 }
 
-/// Numbers the change, as the last statement of its transaction; 0 when it touched no authority.
-async fn advance(
+/// Numbers the change, as the last statements of its transaction; `None` when it touched no
+/// authority.
+async fn number(
     conn: &mut Conn,
     chain: &str,
     invalidations: &[Invalidation],
     at: Timestamp,
-) -> Result<i64, StoreError> {
+) -> Result<Option<Numbered>, StoreError> {
     if invalidations.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
-    changes::append(conn, chain, invalidations, at).await
+    changes::append(conn, chain, invalidations, at).await.map(Some)
 }

@@ -4,10 +4,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use keyward_core::time::Timestamp;
-use keyward_store::{ContextKey, Listen, Migration, Pooler, StoreConfig, StoreLimits, migrations};
+use keyward_store::{
+    ContextKey, DatabaseRole, Listen, Migration, Pooler, StoreConfig, StoreLimits, StoreRoles,
+    migrations,
+};
 use tempfile::TempDir;
 
-use crate::postgres::Database;
+use crate::postgres::{Database, role, roles};
 
 /// The instant at which test databases are opened: 2027-01-15T08:00:00Z.
 const OPENED_AT: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -66,6 +69,18 @@ impl TestDatabase {
         config(self.url(), self.migrate_url(), self.data_dir.path(), self.migrations.clone())
     }
 
+    /// What a node of one kind opens the store with that does not migrate: on PostgreSQL as the
+    /// role of its kind.
+    pub fn config_of(&self, kind: DatabaseRole) -> StoreConfig {
+        let mut config = self.config();
+        if let Some(url) = self.url_of_role(role(kind)) {
+            config.url = url.into();
+            config.migrate_url = None;
+            config.roles = roles(kind);
+        }
+        config
+    }
+
     /// The address to name in a node's settings; SQLite's file is `keyward.db` in the data
     /// directory.
     pub fn url(&self) -> String {
@@ -115,6 +130,7 @@ pub(crate) fn config(
         context_key: ContextKey::new(CONTEXT_KEY),
         migrations,
         now: OPENED_AT,
+        roles: StoreRoles::default(),
         pooler: Pooler::None,
         listen: Listen::WithStore,
         limits: StoreLimits { connections: CONNECTIONS, ..StoreLimits::default() },

@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use keyward_store::{Engine, Migration};
+use keyward_store::{DatabaseRole, Engine, Migration, StoreRoles};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -13,14 +13,15 @@ use crate::database::config;
 /// The role that owns the tables.
 const OWNER: &str = "keyward_owner";
 
-/// The role the store runs as.
+/// The role the store runs as, named as in the first release.
 const APPLICATION: &str = "keyward_app";
 
 /// Held while the roles and the template are made: tests run in many processes at once.
 const TEMPLATE_LOCK: &str = "SELECT pg_advisory_lock(1264941431, 99)";
 
 const ROLES: &str = "DO $$ DECLARE name TEXT; BEGIN
-    FOREACH name IN ARRAY ARRAY['keyward_owner', 'keyward_app'] LOOP
+    FOREACH name IN ARRAY ARRAY['keyward_owner', 'keyward_app', 'keyward_control',
+        'keyward_gateway', 'keyward_worker'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN PASSWORD ''test''', name);
         END IF;
@@ -96,13 +97,36 @@ async fn template(server: &str, admin: &Client, migrations: &[Migration]) -> Str
         run(admin, &format!("CREATE DATABASE {name} OWNER {OWNER}")).await;
         let address = |role| url(server, role, &name);
         let (url, migrate_url) = (address(APPLICATION), Some(address(OWNER)));
-        let config = config(url, migrate_url, std::path::Path::new("/"), migrations.to_vec());
+        let folder = std::path::Path::new("/");
+        let mut config = config(url, migrate_url, folder, migrations.to_vec());
+        config.roles = roles(DatabaseRole::Control);
         let engine = Engine::open(&config).await.expect("migrations run on PostgreSQL");
         engine.close().await;
         run(admin, &format!("ALTER DATABASE {name} IS_TEMPLATE true")).await;
     }
     run(admin, "SELECT pg_advisory_unlock_all()").await;
     name
+}
+
+/// The roles of a deployment that keeps its nodes apart, on a node of one kind.
+pub(crate) fn roles(needed: DatabaseRole) -> StoreRoles {
+    let name = |kind| Some(role(kind).to_owned());
+    StoreRoles {
+        needed,
+        control: name(DatabaseRole::Control),
+        gateway: name(DatabaseRole::Gateway),
+        worker: name(DatabaseRole::Worker),
+        audit: Some(false),
+    }
+}
+
+/// The role of a node of one kind.
+pub(crate) const fn role(kind: DatabaseRole) -> &'static str {
+    match kind {
+        DatabaseRole::Control => "keyward_control",
+        DatabaseRole::Gateway => "keyward_gateway",
+        DatabaseRole::Worker => "keyward_worker",
+    }
 }
 
 fn parse(url: &str) -> Config {

@@ -138,7 +138,7 @@ pub(crate) async fn operator_token(
     tx.insert_admin_token(&token, &minted.hash, minted.pepper_version).await?;
     let details = json!({ "after": { "name": token.name, "expiresAt": token.expires_at } });
     let entry = entry(AuditAction::AdminTokenCreated, &token.id, details);
-    tx.finish(Change::new((), entry).invalidating([Invalidation::AdminToken(token.id)])).await?;
+    tx.finish(Change::new((), entry).introducing(Invalidation::AdminToken(token.id))).await?;
     Ok(minted.secret)
 }
 

@@ -12,6 +12,7 @@ mod control;
 mod node;
 mod password;
 mod product;
+mod restore;
 mod setup_link;
 mod usage;
 mod user_agent;

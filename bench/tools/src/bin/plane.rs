@@ -23,6 +23,7 @@ use keyward_core::ip::IpAllowlist;
 use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
 use keyward_core::profile::Profile;
 use keyward_core::{Clock, Timestamp};
+use keyward_core::lease::Lease;
 use keyward_gateway::{
     AdminTokens, Builtins, ConnectionLimits, DataPlane, DataPlaneConfig, GatewayOptions,
     GatewayServer, InternalServer, KeySet, Networks, PlanePolicy, ProductConfig, RuntimeShape,
@@ -107,6 +108,8 @@ fn main() -> anyhow::Result<()> {
             ..PlanePolicy::default()
         },
     })?;
+    // nobody else changes what this plane knows
+    plane.lease().grant(Lease { until_ns: u64::MAX, stale_until_ns: u64::MAX });
     serve(&Arc::new(plane))
 }
 
@@ -152,6 +155,7 @@ fn fill(set: &KeySet, keyring: &Keyring, clock: &MachineClock, keys: usize) -> S
             name: format!("bench-{number}"),
             expires_at: None,
             revoked_at: None,
+            suspect_since: None,
             ip_allowlist: IpAllowlist::default(),
         });
     }

@@ -102,6 +102,9 @@ pub struct Explanation {
     /// The check that would fail.
     #[schema(required)]
     pub failed: Option<String>,
+    /// Since when the key waits to be confirmed after a restore.
+    #[schema(required, value_type = Option<schema::Instant>)]
+    pub suspect_since: Option<Timestamp>,
     /// The route the call meets, such as `POST /v1/reports/build`.
     #[schema(required)]
     pub route: Option<String>,

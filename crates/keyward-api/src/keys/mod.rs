@@ -1,6 +1,7 @@
 //! API keys: the record on the wire and what can be asked of it.
 
 mod change;
+mod confirm;
 mod explain;
 mod patch;
 mod query;
@@ -16,6 +17,7 @@ pub use change::{
     ChangedKey, NarrowKeyScopes, RevokeKey, RotateKey, RotatedKey, UpdateKey, UpdatedKey,
     may_be_chosen,
 };
+pub use confirm::{ConfirmedKey, ConfirmedKeys, MAX_CONFIRMED};
 pub use explain::{ExplainKey, Explanation, IdentifiedKey, IdentifyKey};
 pub use patch::Patch;
 pub use query::ListKeysQuery;
@@ -49,6 +51,10 @@ pub struct Key {
     /// Whether it works now.
     #[schema(value_type = schema::KeyState)]
     pub state: KeyState,
+    /// Since when it waits to be confirmed: the deployment was restored from a backup then, and
+    /// the key is refused until somebody confirms it. Its state does not change by that.
+    #[schema(required, value_type = Option<schema::Instant>)]
+    pub suspect_since: Option<Timestamp>,
     /// The names of its scopes, sorted.
     #[schema(value_type = Vec<schema::ScopeName>)]
     pub scopes: Vec<String>,
@@ -109,6 +115,7 @@ impl Key {
             description: record.description.clone(),
             hint: record.hint.to_string(),
             state: record.state(now),
+            suspect_since: record.suspect_since,
             scopes: record.scopes.clone(),
             owner_id: record.owner,
             created_by: record.created_by.clone(),

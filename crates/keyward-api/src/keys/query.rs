@@ -40,6 +40,9 @@ pub struct ListKeysQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(max_length = 100)]
     pub text: Option<String>,
+    /// Keys that wait to be confirmed after a restore, or with `false` all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<bool>,
     /// Deleted keys too; `false` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_deleted: Option<bool>,

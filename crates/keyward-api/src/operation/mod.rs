@@ -79,6 +79,10 @@ pub enum Tag {
     Audit,
     /// Admin tokens.
     AdminTokens,
+    /// The nodes of the deployment.
+    Nodes,
+    /// Backup and restore.
+    Restore,
     /// The caller and this API.
     Meta,
     /// Verification of presented keys.
@@ -87,7 +91,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the document.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Tenants,
         Self::Users,
         Self::Members,
@@ -96,6 +100,8 @@ impl Tag {
         Self::Catalog,
         Self::Audit,
         Self::AdminTokens,
+        Self::Nodes,
+        Self::Restore,
         Self::Meta,
         Self::Verify,
     ];
@@ -111,6 +117,8 @@ impl Tag {
             Self::Catalog => "The product's scopes, routes and roles, as configured.",
             Self::Audit => "Who did what, and the proof that nothing was changed since.",
             Self::AdminTokens => "Credentials for this API.",
+            Self::Nodes => "The processes of the deployment, and how far changes have reached.",
+            Self::Restore => "What a restore from a backup needs besides the backup.",
             Self::Meta => "The caller, the first administrator and this document.",
             Self::Verify => "The gateway's decision for any proxy and any code.",
         }
@@ -127,6 +135,8 @@ impl Tag {
             Self::Catalog => "Catalogue",
             Self::Audit => "Audit",
             Self::AdminTokens => "Admin tokens",
+            Self::Nodes => "Nodes",
+            Self::Restore => "Backup and restore",
             Self::Meta => "Meta",
             Self::Verify => "Verify",
         }

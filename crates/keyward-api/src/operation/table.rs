@@ -7,7 +7,8 @@ use crate::audit::{self, AuditAction};
 use crate::page::{Listing, Page, PageQuery};
 use crate::scope::ManagementScope as Scope;
 use crate::{
-    admin_tokens, catalog, keys, members, service_accounts, setup, tenants, users, verify, whoami,
+    admin_tokens, catalog, fence, keys, members, nodes, revocations, service_accounts, setup,
+    tenants, users, verify, whoami,
 };
 
 /// An entry before its particulars: a read on the control plane that answers 200.
@@ -314,6 +315,20 @@ operations! {
             .audited(AuditAction::ApiKeyReissued)
             .answers::<keys::KeyWithSecret>()
             .idempotent();
+    /// The deployment was restored from a backup that cannot tell what became of the key; from
+    /// now on it works again. Confirm a key only when you know that nobody revoked it.
+    CONFIRM_KEY: "Confirm a suspect API key" =
+        entry("confirmKey", Method::Post, "/v1/tenants/{tenantId}/keys/{keyId}/confirm", Tag::Keys)
+            .allow(Access::Tenant, Scope::KeysWrite)
+            .audited(AuditAction::ApiKeyConfirmed)
+            .answers::<keys::ConfirmedKey>();
+    /// At most 1000 in one call; `remaining` tells whether to call again. Keys whose owner has
+    /// left the tenant, or has a role that allows more than the caller's, stay suspect.
+    CONFIRM_KEYS: "Confirm all suspect API keys" =
+        entry("confirmKeys", Method::Post, "/v1/tenants/{tenantId}/keys/confirm", Tag::Keys)
+            .allow(Access::Tenant, Scope::KeysWrite)
+            .audited(AuditAction::TenantKeysConfirmed)
+            .answers::<keys::ConfirmedKeys>();
     /// Runs the decision for a call in thought and shows every check. Nothing is counted.
     EXPLAIN_KEY: "Explain what an API key may do" =
         entry("explainKey", Method::Post, "/v1/tenants/{tenantId}/keys/{keyId}/explain", Tag::Keys)
@@ -407,6 +422,33 @@ operations! {
             .audited(AuditAction::AdminTokenRevoked)
             .answers::<admin_tokens::RevokedAdminToken>()
             .fenced();
+
+    // Nodes
+    /// Every process that may decide from memory, oldest first. A node that ended without saying
+    /// so stays until it has been silent for twenty seconds or so.
+    LIST_NODES: "List nodes" =
+        entry("listNodes", Method::Get, "/v1/nodes", Tag::Nodes)
+            .allow(Access::Operator, Scope::NodesRead)
+            .answers::<nodes::Nodes>();
+    /// How far a change has reached by now. Once it is `effective` it stays so.
+    GET_CHANGE: "Ask how far a change has reached" =
+        entry("getChange", Method::Get, "/v1/changes/{epoch}", Tag::Nodes)
+            .allow(Access::Operator, Scope::NodesRead)
+            .answers::<fence::Fence>();
+    /// As for the operator, for a change of this tenant.
+    GET_TENANT_CHANGE: "Ask how far a change of a tenant has reached" =
+        entry("getTenantChange", Method::Get, "/v1/tenants/{tenantId}/changes/{epoch}", Tag::Nodes)
+            .allow(Access::Tenant, Scope::KeysRead)
+            .answers::<fence::Fence>();
+
+    // Backup and restore
+    /// What every changed key, membership, tenant and admin token may still do, in the order of
+    /// the changes. Keep it apart from the backups: a restore takes away again what it names.
+    EXPORT_REVOCATIONS: "Export the log of lowered authority" =
+        entry("exportRevocations", Method::Get, "/v1/revocations", Tag::Restore)
+            .allow(Access::Operator, Scope::RevocationsRead)
+            .filters::<revocations::RevocationsQuery>()
+            .answers::<revocations::RevocationPage>();
 
     // The caller and this API
     /// What the credential is and what it may do now.

@@ -88,6 +88,7 @@ pub(crate) fn key() -> KeyFacts<'static> {
         environment: Environment::Live,
         expires_at: Some(Timestamp::MAX),
         revoked_at: None,
+        suspect: false,
         tenant_suspended: false,
         scopes: CATALOG.scope_set(&["reports:read", "universe:read"]),
         ceiling: CATALOG.role("analyst").map(|role| role.areas),

@@ -12,7 +12,7 @@ pub use route::{Alternative, Method, Route, RouteMatch};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::profile::{MAX_AREAS, Profile, RoleEntry, ScopeOrder};
+use crate::profile::{AuthorityMode, MAX_AREAS, Profile, RoleEntry, ScopeOrder};
 use crate::scope::{MAX_SCOPES, ScopeName, ScopeSet};
 use route::RouteTable;
 
@@ -87,6 +87,7 @@ pub struct Catalog {
     roles: Vec<Role>,
     routes: RouteTable,
     warnings: Vec<String>,
+    mode: AuthorityMode,
 }
 
 impl Catalog {
@@ -99,6 +100,7 @@ impl Catalog {
             roles: Vec::new(),
             routes: RouteTable::default(),
             warnings: Vec::new(),
+            mode: profile.authority.mode,
         };
         catalog.add_scopes(profile)?;
         for (name, entry) in &profile.roles {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::catalog::route::{Alternative, Method, Route};
 use crate::catalog::{AreaSet, Catalog};
 use crate::error::{Error, Result};
+use crate::profile::AuthorityMode;
 use crate::scope::ScopeSet;
 
 // the most parameters in one path; the matcher panics at a few more
@@ -121,7 +122,27 @@ fn read_operation(
         alternatives: alternatives.into_boxed_slice(),
         accepted: accepted.join(";"),
         builtin: text("x-keyward-builtin"),
+        strict: is_strict(catalog.mode, method, operation, &at)?,
     })
+}
+
+/// Whether a route asks the authority each time: as it says itself, else as the profile says.
+fn is_strict(
+    mode: AuthorityMode,
+    method: Method,
+    operation: &Map<String, Value>,
+    at: &str,
+) -> Result<bool> {
+    match operation.get("x-keyward-authority").map(Value::as_str) {
+        Some(Some("strict")) => Ok(true),
+        Some(Some("lease")) => Ok(false),
+        Some(_) => Err(refuse(at, "x-keyward-authority is \"strict\" or \"lease\"")),
+        None => Ok(match mode {
+            AuthorityMode::Lease => false,
+            AuthorityMode::Strict => true,
+            AuthorityMode::StrictWrites => !method.is_safe(),
+        }),
+    }
 }
 
 /// Whether a key is all that the requirement asks for: a header of its own, or `Authorization`.

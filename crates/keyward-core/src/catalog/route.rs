@@ -90,6 +90,8 @@ pub struct Route {
     pub accepted: String,
     /// The built-in operation of Keyward that serves it instead of an upstream.
     pub builtin: Option<String>,
+    /// Whether it is never decided from memory alone: the authority is asked each time.
+    pub strict: bool,
 }
 
 /// What the allowlist says of a request.

@@ -112,6 +112,7 @@ mod tests {
             alternatives: ways.iter().map(needed).collect(),
             accepted: String::new(),
             builtin: None,
+            strict: false,
         }
     }
 

@@ -64,6 +64,7 @@ fn key() -> KeyFacts<'static> {
         environment: Environment::Live,
         expires_at: None,
         revoked_at: None,
+        suspect: false,
         tenant_suspended: false,
         scopes: scopes(&["reports:read"]),
         ceiling: Some(ceiling(&["reports"])),
@@ -131,7 +132,7 @@ macro_rules! faults {
 }
 
 /// Every fault, in the order of the checks; where one step has several, the first wins.
-fn faults() -> [Fault; 20] {
+fn faults() -> [Fault; 21] {
     faults! {
         Credential MissingApiKey Plain |c| c.credential = Some(Credential::Missing);
         Credential AmbiguousApiKey Plain |c| c.credential = Some(Credential::Ambiguous);
@@ -141,6 +142,7 @@ fn faults() -> [Fault; 20] {
         State Unauthorized Revoked |c| c.key.revoked_at = Some(NOW);
         State ExpiredApiKey Plain |c| c.key.expires_at = Some(NOW);
         State Unauthorized TenantSuspended |c| c.key.tenant_suspended = true;
+        State Unauthorized Suspect |c| c.key.suspect = true;
         Environment EnvironmentMismatch Plain |c| c.key.environment = Environment::Test;
         Ip IpNotAllowed Plain |c| {
             c.key.ip_allowlist = &OFFICE;
@@ -208,9 +210,12 @@ fn from_each_step_on_everything_may_be_wrong() {
 }
 
 #[test]
-fn revoked_is_told_before_expired_and_before_suspended() {
+fn revoked_is_told_before_expired_before_suspended_and_before_suspect() {
     let mut dead = key();
+    dead.suspect = true;
     dead.tenant_suspended = true;
+    let suspended = refused(Step::State, ErrorCode::Unauthorized, Reason::TenantSuspended);
+    assert_eq!(ask(dead, "/v1/reports").err(), Some(suspended));
     dead.expires_at = Some(NOW);
     let expired = refused(Step::State, ErrorCode::ExpiredApiKey, Reason::Plain);
     assert_eq!(ask(dead, "/v1/reports").err(), Some(expired));

@@ -1,11 +1,13 @@
 //! API keys: the record, its states and the rules of its life.
 
 mod keyring;
+mod lowering;
 mod record;
 mod rotation;
 mod token;
 
 pub use keyring::Keyring;
+pub use lowering::KeyLowering;
 pub use record::{
     ApiKey, KeyHint, KeyState, MAX_KEY_NAME_CHARS, REISSUE_WINDOW_MS, RateLimit, RevokeReason,
 };

@@ -149,6 +149,9 @@ pub struct ApiKey {
     pub revoked_at: Option<Timestamp>,
     /// Why it was revoked.
     pub revoke_reason: Option<RevokeReason>,
+    /// Since when it waits to be confirmed: the instant of a restore from a backup that cannot
+    /// tell what became of it. Its state does not change by that.
+    pub suspect_since: Option<Timestamp>,
     /// Where it may be used from.
     pub ip_allowlist: IpAllowlist,
     /// Its own rate limit.
@@ -180,6 +183,15 @@ impl ApiKey {
         if self.revoked_at.is_none() {
             self.revoked_at = Some(now);
             self.revoke_reason = Some(reason);
+        }
+    }
+
+    /// Confirms it after a restore: it works again.
+    pub fn confirm(&mut self, now: Timestamp) -> Result<()> {
+        self.ensure_active(now)?;
+        match self.suspect_since.take() {
+            Some(_) => Ok(()),
+            None => Err(Error::conflict("The key is not suspect; there is nothing to confirm")),
         }
     }
 

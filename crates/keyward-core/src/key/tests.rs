@@ -3,8 +3,8 @@ use crate::error::{ErrorCode, Result};
 use crate::id::{KeyId, TenantId, UserId};
 use crate::ip::IpAllowlist;
 use crate::key::{
-    ApiKey, DEFAULT_OVERLAP_MS, KeyHint, KeyState, MAX_OVERLAP_MS, REISSUE_WINDOW_MS, RevokeReason,
-    Rotation,
+    ApiKey, DEFAULT_OVERLAP_MS, KeyHint, KeyLowering, KeyState, MAX_OVERLAP_MS, REISSUE_WINDOW_MS,
+    RevokeReason, Rotation,
 };
 use crate::time::{DAY_MS, HOUR_MS, Timestamp};
 
@@ -30,6 +30,7 @@ fn key() -> ApiKey {
         expires_at: None,
         revoked_at: None,
         revoke_reason: None,
+        suspect_since: None,
         ip_allowlist: IpAllowlist::default(),
         rate_limit: None,
         lineage: KeyId::from_bits(1),
@@ -233,4 +234,76 @@ fn a_secret_is_issued_again_only_in_the_first_hour_and_unused() {
     refuses(&used, conflict, "used already", at(after(2)));
     refuses(&revoked(), conflict, "revoked", at(after(2)));
     refuses(&expiring(after(2)), conflict, "expired", at(after(2)));
+}
+
+#[test]
+fn a_suspect_key_is_active_until_it_is_confirmed_and_after() {
+    let mut suspect = ApiKey { suspect_since: Some(after(1)), ..key() };
+    assert_eq!(suspect.state(after(2)), KeyState::Active);
+    suspect.confirm(after(2)).unwrap();
+    assert_eq!(suspect, key());
+    refuses(&key(), ErrorCode::Conflict, "nothing to confirm", |key| key.confirm(after(2)));
+    let dead = ApiKey { suspect_since: Some(after(1)), ..revoked() };
+    refuses(&dead, ErrorCode::Conflict, "is revoked", |key| key.confirm(after(2)));
+}
+
+/// What a log written now would say of a key.
+fn logged(key: &ApiKey) -> KeyLowering {
+    KeyLowering {
+        revoked_at: key.revoked_at,
+        revoke_reason: key.revoke_reason,
+        expires_at: key.expires_at,
+        scopes: key.scopes.clone(),
+        ip_allowlist: key.ip_allowlist.clone(),
+        owner: key.owner,
+        hint: key.hint,
+        suspect_since: key.suspect_since,
+    }
+}
+
+fn lowered(by: impl FnOnce(&mut KeyLowering)) -> ApiKey {
+    let (mut restored, mut log) = (key(), logged(&key()));
+    by(&mut log);
+    assert!(restored.lower(&log, after(9)));
+    assert!(!restored.clone().lower(&log, after(10)), "a second time there is nothing to take");
+    restored
+}
+
+#[test]
+fn a_log_takes_what_was_taken_after_the_backup() {
+    assert!(!key().lower(&logged(&key()), after(9)));
+    let key = lowered(|log| {
+        log.revoked_at = Some(after(5));
+        log.revoke_reason = Some(RevokeReason::Leaked);
+    });
+    assert_eq!((key.revoked_at, key.revoke_reason), (Some(after(5)), Some(RevokeReason::Leaked)));
+    assert_eq!(lowered(|log| log.expires_at = Some(after(7))).expires_at, Some(after(7)));
+    let key = lowered(|log| log.scopes = vec!["audit:read".to_owned()]);
+    assert_eq!(key.scopes, ["audit:read"]);
+    assert_eq!(lowered(|log| log.scopes.clear()).revoked_at, Some(after(9)));
+    let office = IpAllowlist::parse(&["203.0.113.0/24"]).unwrap();
+    assert_eq!(lowered(|log| log.ip_allowlist = office.clone()).ip_allowlist, office);
+    let suspect = [
+        lowered(|log| log.owner = UserId::from_bits(2)),
+        lowered(|log| log.hint = KeyHint::new(*b"z9Z9").unwrap()),
+        lowered(|log| log.suspect_since = Some(after(3))),
+    ];
+    assert!(suspect.iter().all(|key| key.suspect_since == Some(after(9))));
+}
+
+#[test]
+fn a_log_gives_nothing_back() {
+    let narrow = ApiKey {
+        expires_at: Some(after(4)),
+        scopes: vec!["audit:read".to_owned()],
+        ip_allowlist: IpAllowlist::parse(&["203.0.113.0/24"]).unwrap(),
+        suspect_since: Some(after(2)),
+        ..key()
+    };
+    let mut restored = narrow.clone();
+    assert!(!restored.lower(&logged(&key()), after(3)));
+    assert_eq!(restored, narrow);
+    let mut dead = revoked();
+    assert!(!dead.lower(&logged(&key()), after(3)));
+    assert_eq!(dead, revoked());
 }

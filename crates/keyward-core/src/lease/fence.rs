@@ -71,6 +71,16 @@ impl Fence {
         self.waiting.remove(&node);
     }
 
+    /// The change it is for.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether only this node is waited for, if any.
+    pub fn awaits_only(&self, node: NodeId) -> bool {
+        self.waiting.keys().all(|waiting| *waiting == node)
+    }
+
     /// Whether a node is still waited for.
     pub fn awaits(&self, node: NodeId) -> bool {
         self.waiting.contains_key(&node)

@@ -10,8 +10,10 @@
 //! * A node renews under the shared side of that lock. In one transaction it is registered and reads
 //!   every change after the one it has applied; only once these are in its memory is its lease
 //!   extended, to *its own clock's reading from before the renewal was sent* plus the lease time.
-//! * A decision reads memory first and the clock after it: however long the process was paused in
-//!   between, a lease that is over is seen to be over.
+//! * A decision reads its lease first, memory second and the clock last, and is good only while
+//!   the clock is before the end of the lease *read first*: however long the process was paused in
+//!   between, a lease that is over is seen to be over, and one that was renewed meanwhile does not
+//!   vouch for what was read from memory before the renewal.
 //! * A fenced write lists the registered nodes under the lock. It is effective when each has applied
 //!   it, has left, or has had no renewal for so long that its lease is certainly over on the
 //!   writer's own clock. Instants of two machines are never compared; only the rates of their clocks
@@ -26,6 +28,7 @@ mod node;
 mod witness;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use fence::{Fence, Standing};
 pub use fills::{Fills, Stamp};
@@ -33,6 +36,7 @@ pub use node::{Action, Ask, Event, NodeProtocol, Reply, Ticket};
 pub use witness::Witness;
 
 use crate::id::NodeId;
+use crate::time::Timestamp;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -129,4 +133,58 @@ pub struct Listed {
     pub renewals: u64,
     /// How long it may go on after a renewal.
     pub hold_ms: u64,
+}
+
+/// What a node says of itself in the register.
+#[derive(Clone, Debug)]
+pub struct NodeProfile {
+    /// Which node.
+    pub node: NodeId,
+    /// What it does, for people.
+    pub roles: String,
+    /// The version of its binary, for people.
+    pub version: String,
+    /// How long it may go on after a renewal.
+    pub hold_ms: u64,
+    /// When it started, on its own clock.
+    pub started_at: Timestamp,
+}
+
+/// The register at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The history the epochs belong to.
+    pub incarnation: Incarnation,
+    /// The newest change.
+    pub epoch: Epoch,
+    /// Every node.
+    pub listed: Vec<Listed>,
+}
+
+/// A committed change of authority that every node must hear of.
+#[derive(Clone, Debug)]
+pub struct Fenced {
+    /// Its number.
+    pub epoch: Epoch,
+    /// The history the number belongs to.
+    pub incarnation: Incarnation,
+    /// Every node that was registered when it was committed.
+    pub listed: Vec<Listed>,
+    /// The clock of this process, read after the commit.
+    pub committed_ns: u64,
+    /// Whether only new things were made, which every node looks up when it meets them.
+    pub introduces: bool,
+    /// How long the caller waits for every node.
+    pub patience: Duration,
+}
+
+/// How far a change has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// When it will have reached every node at the latest; `None` when it has.
+    pub effective_by: Option<Timestamp>,
+    /// How many nodes it had to reach.
+    pub nodes: usize,
+    /// How many of them have not said that they applied it.
+    pub unconfirmed: usize,
 }

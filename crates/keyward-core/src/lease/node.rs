@@ -162,6 +162,11 @@ impl NodeProtocol {
         Ticket(self.asks + 1)
     }
 
+    /// Whether nothing will ever be done again.
+    pub fn is_stopped(&self) -> bool {
+        self.work == Work::Stopped
+    }
+
     /// When [`Event::Tick`] is due, on the node's clock.
     pub fn wake_at_ns(&self) -> u64 {
         match self.work {

@@ -54,12 +54,41 @@ pub struct KnownKey {
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Whether it waits to be confirmed after a restore.
+    pub suspect: bool,
     /// Where it may be used from, when that is restricted.
     pub ip_allowlist: Option<Arc<IpAllowlist>>,
     /// Whose role is its ceiling.
     pub owner: UserId,
     /// The position of the owner's role in the catalogue; `None` when the owner has left.
     pub role: Option<usize>,
+}
+
+/// What a key set says of a token.
+pub enum Recognized {
+    /// An id that this deployment did not make, or not one of a key.
+    Forged,
+    /// An id of this deployment that is not in memory.
+    Unknown(KeyId),
+    /// The secret or the environment is not that of the id.
+    Wrong,
+    /// The secret is right.
+    Known(KnownKey),
+}
+
+impl Recognized {
+    /// Whether this was answered from what is in memory, which may be out of date.
+    pub const fn is_remembered(&self) -> bool {
+        !matches!(self, Self::Forged)
+    }
+
+    /// The key, if its secret is right.
+    pub fn known(self) -> Option<KnownKey> {
+        match self {
+            Self::Known(key) => Some(key),
+            _ => None,
+        }
+    }
 }
 
 /// The list of a key that may be used from everywhere.
@@ -73,6 +102,7 @@ impl KnownKey {
             environment: self.environment,
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,
+            suspect: self.suspect,
             tenant_suspended: self.tenant.suspended,
             scopes: self.scopes,
             ceiling: self.ceiling(catalog),
@@ -178,24 +208,30 @@ impl KeySet {
         self.tenants.write().clear();
     }
 
-    /// The key of a well-formed token whose secret is right.
-    pub fn authenticate(&self, presented: &Presented<'_>) -> Option<KnownKey> {
+    /// What this set says of a well-formed token. When it is unknown the store may still know it.
+    pub fn recognize(&self, presented: &Presented<'_>) -> Recognized {
         let SecretKind::Api(claimed) = presented.kind else {
-            return None;
+            return Recognized::Forged;
         };
         let id = KeyId::from_bits(presented.id_bits);
         let found = self.shard(id).and_then(|shard| shard.read().find(id));
         let Some((entry, label)) = found else {
             disprove(&self.keyring, presented);
-            return None;
+            let made = self.keyring.made(presented.id_bits);
+            return if made { Recognized::Unknown(id) } else { Recognized::Forged };
         };
         let version = entry.pepper_version;
         let proven = self.keyring.verify(presented, &entry.hash, version);
         // the environment stands outside the hashed text, so the record has the last word
         if !proven || claimed != entry.environment {
-            return None;
+            return Recognized::Wrong;
         }
-        self.complete(&entry, label)
+        self.complete(&entry, label).map_or(Recognized::Unknown(id), Recognized::Known)
+    }
+
+    /// Every key that is known to be revoked, and since when.
+    pub fn revocations(&self) -> Vec<(KeyId, Timestamp)> {
+        self.shards.iter().flat_map(|shard| shard.read().revocations()).collect()
     }
 
     /// What is known now of a key whose secret was proven before.
@@ -215,6 +251,7 @@ impl KeySet {
             scopes: entry.scopes,
             expires_at: entry.expires_at(),
             revoked_at: entry.revoked_at(),
+            suspect: entry.suspect,
             ip_allowlist: label.ip_allowlist,
             owner,
             role,

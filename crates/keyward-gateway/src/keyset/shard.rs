@@ -29,6 +29,7 @@ pub(super) struct KeyEntry {
     pub(super) member: u32,
     pub(super) pepper_version: u16,
     pub(super) environment: Environment,
+    pub(super) suspect: bool,
 }
 
 /// What a key has of its own on the heap.
@@ -51,6 +52,7 @@ impl KeyEntry {
             member,
             pepper_version: key.pepper_version,
             environment: key.environment,
+            suspect: key.suspect_since.is_some(),
         }
     }
 
@@ -80,6 +82,15 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    pub(super) fn revocations(&self) -> Vec<(KeyId, Timestamp)> {
+        let entries = self.chunks.iter().flat_map(|chunk| &chunk.entries);
+        let known = |entry: &&KeyEntry| {
+            self.index.find(index_hash(entry.id), |slot| self.is_at(*slot, entry.id)).is_some()
+        };
+        let revoked = entries.filter(|entry| entry.revoked_ms != NEVER).filter(known);
+        revoked.map(|entry| (entry.id, Timestamp::from_millis(entry.revoked_ms))).collect()
     }
 
     pub(super) fn find(&self, id: KeyId) -> Option<(KeyEntry, KeyLabel)> {

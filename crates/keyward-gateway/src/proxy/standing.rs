@@ -13,6 +13,7 @@ use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::{KeyId, RequestId};
 
+use crate::authority::unavailable;
 use crate::plane::DataPlane;
 
 /// How often a body that lasts asks whether its key may still make this request.
@@ -108,8 +109,7 @@ impl Standing {
     /// The answer to a request whose upload was cut.
     pub(super) fn refusal(&self, plane: &DataPlane, loss: Loss, path: &str) -> Error {
         let Loss::Denied(denial) = loss else {
-            let text = "This node cannot decide just now; try again, or call another one";
-            return Error::new(ErrorCode::Unavailable, text).because("the upload was cut");
+            return unavailable().because("the upload was cut");
         };
         let product = &plane.product;
         let key = plane.authority.keys.present(self.key);
@@ -164,12 +164,14 @@ impl Vigil {
     }
 
     fn ask(&mut self, plane: &DataPlane) -> Result<u64, Loss> {
-        let sure = is_sure(plane);
+        // as with every decision: the lease first, memory next and the clock last
+        let lease = plane.authority.lease.read();
         let decided = self.standing.decide(plane);
-        // whatever pause came between, memory counts only if it was to be believed after the look
+        // memory that was emptied meanwhile says nothing; its lease was taken back before that
+        let sure_until_ns = lease.until_ns.min(plane.authority.lease.read().until_ns);
         let now_ns = plane.clock.monotonic_ns();
         let next_ns = now_ns.saturating_add(nanos(RECHECK_EVERY));
-        if sure && is_sure(plane) {
+        if now_ns < sure_until_ns {
             decided?;
             self.sure_ns = now_ns;
             self.due_ns = next_ns;
@@ -183,11 +185,6 @@ impl Vigil {
         self.due_ns = next_ns.min(end_ns);
         Ok(now_ns)
     }
-}
-
-/// Whether what this node knows is what holds.
-fn is_sure(plane: &DataPlane) -> bool {
-    plane.may_decide().is_ok()
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use keyward_core::authority::TenantAuthority;
 use keyward_core::environment::Environment;
 use keyward_core::ip::IpAllowlist;
+use keyward_core::lease::Lease;
 use keyward_core::time::Timestamp;
 use keyward_gateway::{DataPlane, GatewayServer, PlanePolicy};
 
@@ -18,6 +19,8 @@ use crate::support::*;
 
 const EVENTS: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+/// The lease of a node that is sure of what it knows.
+const ENDLESS: Lease = Lease { until_ns: u64::MAX, stale_until_ns: 0 };
 /// For how long a refused upload is read on, so that its caller sees the refusal.
 const LINGER_MS: i64 = 2_000;
 const READ: &str = "GET /v1/reports";
@@ -58,6 +61,7 @@ impl Scene {
         let world = World::new();
         let (address, upstream) = raw_upstream().await;
         let plane = world.plane_with(vec![upstream_at(address)], PlanePolicy::default(), None);
+        plane.lease().grant(ENDLESS);
         let server = start(&plane, options());
         Self { world, plane, server, upstream, _still: still }
     }
@@ -376,7 +380,7 @@ async fn a_node_that_is_not_sure_keeps_streams_for_a_while() {
     scene.pass_ms(5_000).await;
     stream.tell().await;
     stream.tell().await;
-    scene.plane.suspend();
+    scene.plane.lease().grant(Lease::OVER);
     // what is loaded anew is empty at first, and says nothing about the key
     scene.world.keys.remove_member(TENANT, OWNER);
     for _ in 0..19 {
@@ -384,11 +388,11 @@ async fn a_node_that_is_not_sure_keeps_streams_for_a_while() {
         stream.tell().await;
     }
     scene.world.set_role("admin");
-    scene.plane.resume();
+    scene.plane.lease().grant(ENDLESS);
     scene.pass_ms(1_000).await;
     stream.tell().await;
     stream.tell().await;
-    scene.plane.suspend();
+    scene.plane.lease().grant(Lease::OVER);
     for _ in 0..19 {
         scene.pass_ms(1_000).await;
         stream.tell().await;
@@ -405,7 +409,7 @@ async fn a_node_that_is_not_sure_still_knows_what_is_certain() {
     for expires in [false, true] {
         let mut scene = Scene::set().await;
         let mut stream = scene.my_events().await;
-        scene.plane.suspend();
+        scene.plane.lease().grant(Lease::OVER);
         if expires {
             let soon = Timestamp::from_millis(START_MS + 500);
             scene.world.change_key(|key| key.expires_at = Some(soon));
@@ -422,7 +426,7 @@ async fn a_node_that_is_not_sure_still_knows_what_is_certain() {
 async fn an_upload_on_a_node_that_is_not_sure_gets_503() {
     let mut scene = Scene::set().await;
     let mut upload = scene.upload().await;
-    scene.plane.suspend();
+    scene.plane.lease().grant(Lease::OVER);
     for _ in 0..19 {
         scene.pass_ms(1_000).await;
         upload.push().await;

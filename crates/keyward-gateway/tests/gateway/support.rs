@@ -28,6 +28,7 @@ use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
 use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
+use keyward_core::lease::Lease;
 use keyward_core::profile::Profile;
 use keyward_core::time::Timestamp;
 use keyward_gateway::{
@@ -116,6 +117,9 @@ fn catalog() -> Arc<Catalog> {
     });
     Arc::new(Catalog::new(&profile(), &document).unwrap())
 }
+
+/// The lease of a plane that follows nobody.
+pub const FOR_EVER: Lease = Lease { until_ns: u64::MAX, stale_until_ns: u64::MAX };
 
 /// A plane with one tenant, one administrator and one key that may read and write reports.
 pub(crate) struct World {
@@ -227,7 +231,7 @@ impl World {
                 Ok(Response::new(Bytes::from(text)))
             })
         };
-        DataPlane::new(DataPlaneConfig {
+        let plane = DataPlane::new(DataPlaneConfig {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             keys: Arc::clone(&self.keys),
             admin_tokens: Arc::clone(&self.admin_tokens),
@@ -240,7 +244,11 @@ impl World {
             },
             upstreams,
             policy,
-        })
+        });
+        if let Ok(plane) = &plane {
+            plane.lease().grant(FOR_EVER);
+        }
+        plane
     }
 }
 
@@ -257,6 +265,7 @@ fn mint(keyring: &Keyring, clock: &HandClock, environment: Environment) -> (Stri
         name: "Nächtlich 1%".to_owned(),
         expires_at: None,
         revoked_at: None,
+        suspect_since: None,
         ip_allowlist: IpAllowlist::default(),
     };
     (minted.secret.expose().to_owned(), authority)

@@ -7,6 +7,7 @@ use keyward_core::time::Timestamp;
 use zeroize::Zeroizing;
 
 use super::migrate::Migration;
+use super::postgres_rights::StoreRoles;
 
 /// Everything needed to open a store. No formatter: the addresses may hold passwords.
 pub struct StoreConfig {
@@ -23,6 +24,8 @@ pub struct StoreConfig {
     pub migrations: Vec<Migration>,
     /// The instant of opening; names backups and dates migrations.
     pub now: Timestamp,
+    /// PostgreSQL only: what this node needs there, and the roles that a migration run makes fit.
+    pub roles: StoreRoles,
     /// PostgreSQL only: what stands between this node and the server.
     pub pooler: Pooler,
     /// PostgreSQL only: where hints of changes are heard.

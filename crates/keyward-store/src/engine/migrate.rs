@@ -28,7 +28,13 @@ macro_rules! embedded {
 
 /// The migrations of this binary, oldest first.
 pub fn migrations() -> Vec<Migration> {
-    embedded!["V0001__schema", "V0002__row_level_security"]
+    embedded![
+        "V0001__schema",
+        "V0002__row_level_security",
+        "V0003__nodes",
+        "V0004__database_roles",
+        "V0005__suspect_keys"
+    ]
 }
 
 impl Migration {

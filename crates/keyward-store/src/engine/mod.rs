@@ -13,6 +13,7 @@ mod migrate;
 pub(crate) mod postgres;
 mod postgres_admission;
 mod postgres_listen;
+mod postgres_rights;
 mod postgres_schema;
 mod postgres_session;
 mod postgres_transaction;
@@ -32,9 +33,13 @@ pub use config::{ContextKey, Listen, Pooler, StoreConfig, StoreLimits};
 pub use error::StoreError;
 pub use hints::Hints;
 pub use migrate::{Migration, migrations};
+pub use postgres_admission::{RoleCheck, check_role};
+pub use postgres_rights::{DatabaseRole, StoreRoles};
 pub use sqlite_backup::BackupReport;
 pub use statement::{Row, Statement, StatementKind, Value};
-pub use upkeep::{Restored, SchemaStatus, back_up, restore, schema_status};
+pub use upkeep::{
+    Reached, Restored, SchemaStatus, Staged, back_up, schema_status, snapshot, unpack_backup,
+};
 
 use postgres::PostgresEngine;
 use postgres_transaction::PostgresTransaction;

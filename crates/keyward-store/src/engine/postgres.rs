@@ -160,9 +160,9 @@ async fn admit(address: &Address, config: &StoreConfig) -> Result<(), StoreError
         let (client, _) = address.connect().await?;
         client.batch_execute("BEGIN READ ONLY").await.map_err(failed)?;
         if config.migrate_url.is_none() {
-            postgres_schema::require_current(&client, &config.migrations).await?;
+            postgres_schema::require_current(&client, config).await?;
         }
-        postgres_admission::check(&client, address.role()).await?;
+        postgres_admission::check(&client, config).await?;
         client.batch_execute("ROLLBACK").await.map_err(failed)
     };
     within(config.limits.wait + config.limits.answer(), "admission", looked).await

@@ -164,7 +164,7 @@ impl Signer {
     }
 
     /// The context of a transaction on one backend: the MAC, then the name.
-    fn sign(&self, backend: i32, name: &str) -> String {
+    pub(super) fn sign(&self, backend: i32, name: &str) -> String {
         let sum = hmac::sign(&self.0, format!("{backend}:{name}").as_bytes());
         hex(sum.as_ref()) + name
     }

@@ -26,6 +26,15 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
+// One process has the database and one of its transactions writes: nothing needs a lock, nobody
+// must be told, and the engine has no history of its own.
+pub(crate) const EXCLUDE_RENEWALS: &str = "SELECT 1";
+pub(crate) const SHARE_CHANGES: &str = "SELECT 1";
+pub(crate) const COMMIT_DURABLY: &str = "SELECT 1";
+pub(crate) const HINT: &str = "SELECT $1";
+pub(crate) const READ_HISTORY: &str =
+    "SELECT epoch, incarnation, NULL, timeline FROM authority WHERE singleton = 1";
+
 /// Prepared statements kept per connection.
 const STATEMENT_CACHE: usize = 256;
 

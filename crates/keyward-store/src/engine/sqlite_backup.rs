@@ -1,23 +1,32 @@
 //! SQLite's schema history, the migration run, and backups.
 
 use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use keyward_core::time::Timestamp;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::StoreError;
-use super::migrate::{self, Applied, Migration, Pending};
+use super::migrate::{self, Applied, Migration, Pending, hex};
 use super::sqlite::{self, Role, blocking, classify};
+use super::upkeep::Reached;
 
 /// The folder beside the database that holds the copies made before migrations.
 const BACKUPS: &str = "backups";
 
 /// Copies made before migrations that are kept; the oldest go first.
 const KEPT_BACKUPS: usize = 10;
+
+/// Read of a file with a sum, in bytes: the sum and the longest name.
+const SUM_BYTES: u64 = 512;
+
+/// Bytes of a backup that are summed at a time.
+const SUM_BUFFER_BYTES: usize = 128 * 1024;
 
 /// What a verified backup holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +35,11 @@ pub struct BackupReport {
     pub schema: u32,
     /// The size of the database in bytes.
     pub bytes: u64,
+    /// How far the authority had come.
+    pub reached: Reached,
+    /// Whether the file was compared with the sum written beside it; without one, a changed bit
+    /// within a text goes unseen.
+    pub summed: bool,
 }
 
 /// Brings the schema up to date; a database with content is copied first.
@@ -172,6 +186,7 @@ pub(super) async fn verify(path: PathBuf) -> Result<BackupReport, StoreError> {
         let damaged = |what: &str| {
             StoreError::Refused(format!("{} is not a usable backup: {what}", path.display()))
         };
+        let summed = compare_sum(&path).map_err(|what| damaged(&what))?;
         let connection = read_only(&path).map_err(|error| damaged(&error.to_string()))?;
         let read = |sql: &str| -> rusqlite::Result<Option<String>> {
             connection.query_row(sql, [], |row| row.get(0)).optional()
@@ -185,19 +200,76 @@ pub(super) async fn verify(path: PathBuf) -> Result<BackupReport, StoreError> {
         if let Some(table) = orphan.map_err(|error| damaged(&error.to_string()))? {
             return Err(damaged(&format!("rows of `{table}` refer to rows that are not there")));
         }
-        let schema = migrate::version_of(&history(&connection)?);
+        let history = history(&connection).map_err(|error| damaged(&error.to_string()))?;
+        let schema = migrate::version_of(&history);
         if schema == 0 {
             return Err(damaged("it holds no schema"));
         }
+        let reached = reached(&connection).map_err(|error| damaged(&error.to_string()))?;
         let size = std::fs::metadata(&path).map_err(|error| damaged(&error.to_string()))?;
-        Ok(BackupReport { schema, bytes: size.len() })
+        Ok(BackupReport { schema, bytes: size.len(), reached, summed })
     })
     .await
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> StoreError {
+/// How far the authority of a database has come.
+pub(super) fn reached(connection: &Connection) -> Result<Reached, StoreError> {
+    let sql = "SELECT epoch, incarnation FROM authority WHERE singleton = 1";
+    let row =
+        |row: &rusqlite::Row<'_>| Ok(Reached { epoch: row.get(0)?, incarnation: row.get(1)? });
+    connection.query_row(sql, [], row).map_err(|error| classify("authority", &error))
+}
+
+/// The file beside a backup that holds its sum, in the form that `sha256sum -c` reads.
+fn sum_path(backup: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.sha256", backup.display()))
+}
+
+/// Writes the sum of a backup beside it.
+pub(super) fn write_sum(backup: &Path) -> Result<(), StoreError> {
+    let path = sum_path(backup);
+    let failed = |error: std::io::Error| unwritable(&path, &error);
+    let sum = sum_of(backup).map_err(failed)?;
+    let name = backup.file_name().unwrap_or_default().display();
+    let mut private = OpenOptions::new();
+    private.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = private.open(&path).map_err(failed)?;
+    let written = writeln!(file, "{sum}  {name}").and_then(|()| file.sync_all());
+    written.map_err(failed)
+}
+
+/// Compares a backup with its sum; `false` when there is none.
+fn compare_sum(backup: &Path) -> Result<bool, String> {
+    let path = sum_path(backup);
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(SUM_BYTES).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        read => read.map_err(|error| format!("{}: {error}", path.display()))?,
+    };
+    let written = text.split_ascii_whitespace().next().unwrap_or_default();
+    let computed = sum_of(backup).map_err(|error| error.to_string())?;
+    if computed.eq_ignore_ascii_case(written) {
+        return Ok(true);
+    }
+    Err(format!("its SHA-256 is not the one in {}", path.display()))
+}
+
+fn sum_of(file: &Path) -> std::io::Result<String> {
+    let mut file = File::open(file)?;
+    let mut sum = Context::new(&SHA256);
+    let mut buffer = vec![0; SUM_BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(sum.finish().as_ref())),
+            read => sum.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> StoreError {
     let text = format!("{}: {error}", path.display());
-    if error.kind() == std::io::ErrorKind::StorageFull {
+    if error.kind() == ErrorKind::StorageFull {
         StoreError::StorageFull(text)
     } else {
         StoreError::Unavailable(text)

@@ -47,6 +47,15 @@ impl Statement {
         Self::by_engine(name, StatementKind::System, sqlite, postgres)
     }
 
+    /// A statement on rows of no tenant whose text differs: that for SQLite, then that for
+    /// PostgreSQL.
+    pub const fn shared_by_engine(
+        name: &'static str,
+        (sqlite, postgres): (&'static str, &'static str),
+    ) -> Self {
+        Self::by_engine(name, StatementKind::Shared, sqlite, postgres)
+    }
+
     /// One of the few statements whose text differs between the engines.
     pub const fn by_engine(
         name: &'static str,

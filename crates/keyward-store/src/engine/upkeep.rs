@@ -1,13 +1,24 @@
 //! Work on a database that is not opened as a store: its schema, a copy of it, a copy put back.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keyward_core::time::Timestamp;
 
 use super::data_dir::DataDirLock;
 use super::migrate::{self, Migration};
 use super::postgres_session::Address;
 use super::sqlite::blocking;
-use super::{BackupReport, StoreConfig, StoreError, postgres_schema, sqlite_backup};
+use super::sqlite_backup::unwritable;
+use super::{
+    BackupReport, ContextKey, Listen, Pooler, StoreConfig, StoreError, StoreLimits, StoreRoles,
+    postgres_schema, sqlite_backup,
+};
+
+/// The database in a staging folder.
+const STAGED: &str = "keyward.db";
 
 /// The schema of a database beside what this binary knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +58,8 @@ pub async fn schema_status(config: &StoreConfig) -> Result<SchemaStatus, StoreEr
     })
 }
 
-/// Copies a SQLite database, as of one instant, to a file that must not exist yet. A server may
-/// have it open meanwhile.
+/// Copies a SQLite database, as of one instant, to a file that must not exist yet, and writes its
+/// sum beside it. A server may have it open meanwhile.
 ///
 /// # Errors
 /// [`StoreError::Refused`] when the file exists, when there is no database, and on PostgreSQL.
@@ -60,9 +71,32 @@ pub async fn back_up(config: &StoreConfig, to: &Path) -> Result<(), StoreError> 
             let text = format!("there is no database {}", from.display());
             return Err(StoreError::Refused(text));
         }
-        sqlite_backup::copy(&from, &to, wait)
+        sqlite_backup::copy(&from, &to, wait)?;
+        sqlite_backup::write_sum(&to)
     })
     .await
+}
+
+/// A verified backup in a folder of its own beside the SQLite database whose place it is to take.
+/// The database is held for as long as this lives; dropped before [`Staged::put_in_place`], it
+/// leaves the database as it was.
+pub struct Staged {
+    database: PathBuf,
+    folder: PathBuf,
+    backup: BackupReport,
+    replaced: Option<Reached>,
+    aside: PathBuf,
+    wait: Duration,
+    _lock: DataDirLock,
+}
+
+/// How far an authority has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The newest change.
+    pub epoch: i64,
+    /// Which life of the authority the epochs belong to.
+    pub incarnation: i64,
 }
 
 /// What a restore has done.
@@ -74,39 +108,170 @@ pub struct Restored {
     pub replaced: Option<PathBuf>,
 }
 
-/// Puts a verified backup in the place of a SQLite database that no process has open. What was
-/// there is kept beside it.
+impl Staged {
+    /// Verifies a backup and copies it into the staging folder, where it can be opened as a store
+    /// and changed before anybody decides from it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the backup is damaged, a server has the data directory, or the
+    /// store is on PostgreSQL; [`StoreError::NewerSchema`].
+    pub async fn begin(config: &StoreConfig, from: &Path) -> Result<Self, StoreError> {
+        let database = database_of(config)?;
+        let backup = usable(config, from).await?;
+        let (from, wait) = (from.to_owned(), config.limits.lock);
+        let aside = format!("{}.replaced-{}", database.display(), config.now.as_millis());
+        blocking(move || {
+            let held = database.metadata().is_ok_and(|about| about.len() > 0);
+            let lock = DataDirLock::take(&database)?;
+            let folder = with_suffix(&database, ".restoring");
+            clear(&folder)?;
+            make_private(&folder)?;
+            sqlite_backup::copy(&from, &folder.join(STAGED), wait)?;
+            // one that cannot be read any more is a reason for a restore, not against it
+            let reached = || sqlite_backup::reached(&sqlite_backup::read_only(&database)?);
+            let replaced = if held { reached().ok() } else { None };
+            let aside = PathBuf::from(aside);
+            Ok(Self { database, folder, backup, replaced, aside, wait, _lock: lock })
+        })
+        .await
+    }
+
+    /// Points a configuration at the staged copy.
+    pub fn point(&self, config: &mut StoreConfig) {
+        config.url = format!("sqlite:{STAGED}").into();
+        config.data_dir.clone_from(&self.folder);
+    }
+
+    /// How far the database has come that will be replaced, if there is one that can be read.
+    pub const fn replaced(&self) -> Option<Reached> {
+        self.replaced
+    }
+
+    /// Puts the staged copy, which no process has open, in the place of the database. What was
+    /// there is kept beside it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and [`StoreError::StorageFull`]; the database is as it was then.
+    pub async fn put_in_place(self) -> Result<Restored, StoreError> {
+        blocking(move || {
+            let fresh = self.folder.join("whole.db");
+            sqlite_backup::copy(&self.folder.join(STAGED), &fresh, self.wait)?;
+            let existed = self.database.metadata().is_ok_and(|about| about.len() > 0);
+            if existed {
+                self.keep_replaced()?;
+            }
+            exchange(&self.database, &fresh).map_err(|error| unwritable(&self.database, &error))?;
+            let replaced = existed.then(|| self.aside.clone());
+            Ok(Restored { backup: self.backup, replaced })
+        })
+        .await
+    }
+
+    /// Whole, as its side log is part of it; or file by file, when SQLite cannot read it any more.
+    fn keep_replaced(&self) -> Result<(), StoreError> {
+        let copied = sqlite_backup::copy(&self.database, &self.aside, self.wait);
+        if matches!(copied, Ok(()) | Err(StoreError::Refused(_) | StoreError::StorageFull(_))) {
+            return copied;
+        }
+        for suffix in ["", "-wal"] {
+            let from = with_suffix(&self.database, suffix);
+            let to = with_suffix(&self.aside, suffix);
+            match std::fs::copy(&from, &to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unwritable(&to, &error)),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Err(error) = clear(&self.folder) {
+            tracing::warn!(%error, "the folder of a restore stays");
+        }
+    }
+}
+
+/// Copies a backup into a private folder of its own, and answers what to open the copy with.
 ///
 /// # Errors
-/// [`StoreError::Refused`] when the backup is damaged, a server has the data directory, or the
-/// store is on PostgreSQL; [`StoreError::NewerSchema`].
-pub async fn restore(config: &StoreConfig, from: &Path) -> Result<Restored, StoreError> {
-    let database = database_of(config)?;
-    let backup = sqlite_backup::verify(from.to_owned()).await?;
-    let newest = config.migrations.last().map_or(Ok(0), Migration::version)?;
-    if backup.schema > newest {
-        let (found, known) = (backup.schema, newest);
-        return Err(StoreError::NewerSchema { found, known });
-    }
-    let (from, wait) = (from.to_owned(), config.limits.lock);
-    let aside = format!("{}.replaced-{}", database.display(), config.now.as_millis());
-    let aside = PathBuf::from(aside);
+/// [`StoreError::Refused`] when it is damaged, [`StoreError::NewerSchema`], and
+/// [`StoreError::Unavailable`] when the folder cannot be made.
+pub async fn unpack_backup(
+    from: &Path,
+    folder: &Path,
+    known: Vec<Migration>,
+    now: Timestamp,
+) -> Result<(StoreConfig, BackupReport), StoreError> {
+    let config = config_of(folder, known, now);
+    let backup = usable(&config, from).await?;
+    fill(from.to_owned(), &config).await?;
+    Ok((config, backup))
+}
+
+/// Copies a SQLite database, which a server may have open, into a private folder of its own, and
+/// answers what to open the copy with.
+///
+/// # Errors
+/// [`StoreError::Refused`] on PostgreSQL, where there is no need to, and
+/// [`StoreError::Unavailable`].
+pub async fn snapshot(config: &StoreConfig, folder: &Path) -> Result<StoreConfig, StoreError> {
+    let copy = config_of(folder, config.migrations.clone(), config.now);
+    fill(database_of(config)?, &copy).await?;
+    Ok(copy)
+}
+
+async fn fill(from: PathBuf, copy: &StoreConfig) -> Result<(), StoreError> {
+    let (folder, wait) = (copy.data_dir.clone(), copy.limits.lock);
     blocking(move || {
-        let existed = database.metadata().is_ok_and(|about| about.len() > 0);
-        let _lock = DataDirLock::take(&database)?;
-        let fresh = with_suffix(&database, ".restoring");
-        let _ = std::fs::remove_file(&fresh);
-        sqlite_backup::copy(&from, &fresh, wait)?;
-        if existed {
-            // whole before it is moved: its side log is part of it
-            sqlite_backup::copy(&database, &aside, wait)?;
-        }
-        exchange(&database, &fresh)
-            .map_err(|e| StoreError::Unavailable(format!("{}: {e}", database.display())))?;
-        let replaced = existed.then_some(aside);
-        Ok(Restored { backup, replaced })
+        clear(&folder)?;
+        make_private(&folder)?;
+        sqlite_backup::copy(&from, &folder.join(STAGED), wait)
     })
     .await
+}
+
+/// What to open a copy with. SQLite signs no contexts, so it needs no secret.
+fn config_of(folder: &Path, migrations: Vec<Migration>, now: Timestamp) -> StoreConfig {
+    StoreConfig {
+        url: format!("sqlite:{STAGED}").into(),
+        migrate_url: None,
+        data_dir: folder.to_owned(),
+        context_key: ContextKey::new([0; ContextKey::LEN]),
+        migrations,
+        now,
+        roles: StoreRoles::default(),
+        pooler: Pooler::None,
+        listen: Listen::Off,
+        limits: StoreLimits::default(),
+    }
+}
+
+/// Verifies a backup, also that this binary knows its schema.
+async fn usable(config: &StoreConfig, from: &Path) -> Result<BackupReport, StoreError> {
+    let backup = sqlite_backup::verify(from.to_owned()).await?;
+    match config.migrations.last().map_or(Ok(0), Migration::version)? {
+        known if backup.schema > known => {
+            Err(StoreError::NewerSchema { found: backup.schema, known })
+        }
+        _ => Ok(backup),
+    }
+}
+
+fn clear(folder: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(unwritable(folder, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_private(folder: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().mode(0o700).create(folder);
+    made.map_err(|error| unwritable(folder, &error))
 }
 
 /// Side logs go first: one of the old database beside the new one would damage it.

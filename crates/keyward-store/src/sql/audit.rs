@@ -250,4 +250,16 @@ impl SystemTx {
         }
         self.query(&PAGE, values).await?.iter().map(event_of).collect()
     }
+
+    /// The events of any chain behind a place in it, oldest first.
+    pub async fn chain_events_behind(
+        &mut self,
+        chain: &str,
+        sequence: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let values = [Value::from(chain), Value::from(sequence), Value::from(limit)];
+        let rows = self.query(&FOLLOWING, values).await?;
+        rows.iter().map(event_of).collect()
+    }
 }

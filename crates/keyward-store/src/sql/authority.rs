@@ -14,7 +14,7 @@ use crate::tx::sealed::Connected as _;
 macro_rules! key_columns {
     () => {
         "tenant_id, key_id, environment, scopes, owner_id, name, expires_at, revoked_at,
-         ip_allowlist, hash, pepper_version"
+         ip_allowlist, hash, pepper_version, suspect_since"
     };
 }
 
@@ -44,6 +44,7 @@ fn key_of(row: &Row) -> Result<KeyAuthority, StoreError> {
         name: row.text(5)?.to_owned(),
         expires_at: opt_instant(row, 6)?,
         revoked_at: opt_instant(row, 7)?,
+        suspect_since: opt_instant(row, 11)?,
         ip_allowlist: networks(row, 8)?,
         hash,
         pepper_version,

@@ -2,33 +2,78 @@
 
 use keyward_core::Timestamp;
 use keyward_core::authority::Invalidation;
+use keyward_core::lease::{Epoch, Incarnation, Listed};
 
-use crate::engine::{Conn, StoreError, Value};
-use crate::sql::statements;
-use crate::tx::SystemTx;
+use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
+use crate::sql::read::parsed;
+use crate::sql::{nodes, statements};
+use crate::tx::{SystemTx, TenantTx};
+
+/// The most things one change may touch: what one ask reads has room for it.
+pub(crate) const MAX_TOUCHED: usize = 1_000;
 
 statements! {
+    // held to the commit: no node renews between the numbering of a change and its being visible,
+    // and none is registered between the list of nodes and the commit
+    EXCLUDE_RENEWALS = shared_by_engine (sqlite::EXCLUDE_RENEWALS, postgres::EXCLUDE_RENEWALS);
     // the row stays locked until the commit, so epochs have no gaps and follow commit order
     ADVANCE_EPOCH = shared
-        "UPDATE authority SET epoch = epoch + 1 WHERE singleton = 1 RETURNING epoch";
+        "UPDATE authority SET epoch = epoch + 1 WHERE singleton = 1
+         RETURNING epoch, incarnation";
     APPEND_CHANGE = tenant
         "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
          VALUES ($1, $2, $3, $4, $5, $6)";
+    HINT = shared_by_engine (sqlite::HINT, postgres::HINT);
     READ_EPOCH = shared "SELECT epoch, incarnation FROM authority WHERE singleton = 1";
+    READ_CHANGES = system
+        "SELECT epoch, kind, tenant_id, subject FROM changes WHERE epoch > $1
+         ORDER BY epoch, position LIMIT $2";
+    FIND_CHANGE = tenant
+        "SELECT at FROM changes WHERE tenant_id = $1 AND epoch = $2 ORDER BY position LIMIT 1";
+    FIND_ANY_CHANGE = system
+        "SELECT at FROM changes WHERE epoch = $1 ORDER BY tenant_id, position LIMIT 1";
+    BEGIN_INCARNATION = shared
+        "UPDATE authority SET incarnation = incarnation + 1
+         WHERE singleton = 1 AND incarnation = $1";
+    ADOPT_TIMELINE = shared
+        "UPDATE authority
+         SET incarnation = incarnation + CASE WHEN timeline IS NULL THEN 0 ELSE 1 END,
+             timeline = $1
+         WHERE singleton = 1 AND (timeline IS NULL OR timeline <> $1)";
 }
 
-/// Appends what a change touched and answers its epoch. The last statements of a transaction.
+/// A change with its number, and who must hear of it.
+pub(crate) struct Numbered {
+    pub(crate) epoch: Epoch,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) listed: Vec<Listed>,
+}
+
+/// Waits until no node renews, and lets none renew before the end of the transaction, which from
+/// now on may not pause for long.
+pub(crate) async fn exclude(conn: &mut Conn) -> Result<(), StoreError> {
+    conn.query(&EXCLUDE_RENEWALS, &[]).await.map(drop)
+}
+
+/// Appends what a change touched, numbers it and lists all nodes. The last statements of a
+/// transaction.
 pub(crate) async fn append(
     conn: &mut Conn,
     chain: &str,
     invalidations: &[Invalidation],
     at: Timestamp,
-) -> Result<i64, StoreError> {
-    let epoch = conn.query_one(&ADVANCE_EPOCH, &[]).await?.int(0)?;
+) -> Result<Numbered, StoreError> {
+    if invalidations.len() > MAX_TOUCHED {
+        let text = format!("a change touches {} things at once", invalidations.len());
+        return Err(StoreError::Internal(text));
+    }
+    exclude(conn).await?;
+    let advanced = conn.query_one(&ADVANCE_EPOCH, &[]).await?;
+    let epoch = advanced.int(0)?;
     for (position, invalidation) in (0_i64..).zip(invalidations) {
-        let (kind, subject) = words(invalidation);
+        let (kind, tenant, subject) = words(invalidation);
         let row = [
-            Value::from(chain),
+            Value::from(tenant.unwrap_or_else(|| chain.to_owned())),
             Value::from(epoch),
             Value::from(position),
             Value::from(kind),
@@ -37,15 +82,66 @@ pub(crate) async fn append(
         ];
         conn.execute(&APPEND_CHANGE, &row).await?;
     }
-    Ok(epoch)
+    conn.query(&HINT, &[Value::from(epoch.to_string())]).await?;
+    let number = |value: i64| u64::try_from(value).unwrap_or_default();
+    Ok(Numbered {
+        epoch: Epoch(number(epoch)),
+        incarnation: Incarnation(number(advanced.int(1)?)),
+        listed: nodes::list(conn).await?,
+    })
 }
 
-fn words(invalidation: &Invalidation) -> (&'static str, String) {
+/// What was touched after an epoch, in commit order, as far as the limit goes.
+pub(crate) async fn after(
+    tx: &mut SystemTx,
+    applied: Epoch,
+    limit: usize,
+) -> Result<Vec<(Epoch, Invalidation)>, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let applied = i64::try_from(applied.0).unwrap_or(i64::MAX);
+    let rows = tx.query(&READ_CHANGES, [Value::from(applied), Value::from(limit)]).await?;
+    rows.iter().map(touched_of).collect()
+}
+
+/// Begins another history, unless somebody has.
+pub(crate) async fn begin_incarnation(
+    conn: &mut Conn,
+    seen: Incarnation,
+) -> Result<(), StoreError> {
+    let seen = i64::try_from(seen.0).unwrap_or(i64::MAX);
+    conn.execute(&BEGIN_INCARNATION, &[Value::from(seen)]).await.map(drop)
+}
+
+/// Notes the server's own history; another one than before begins another of ours.
+pub(crate) async fn adopt_timeline(conn: &mut Conn, timeline: i64) -> Result<(), StoreError> {
+    conn.execute(&ADOPT_TIMELINE, &[Value::from(timeline)]).await.map(drop)
+}
+
+fn touched_of(row: &Row) -> Result<(Epoch, Invalidation), StoreError> {
+    let epoch = Epoch(u64::try_from(row.int(0)?).unwrap_or_default());
+    let invalidation = match row.text(1)? {
+        "key" => Invalidation::Key(parsed(row, 2)?, parsed(row, 3)?),
+        "member" => Invalidation::Member(parsed(row, 2)?, parsed(row, 3)?),
+        "tenant" => Invalidation::Tenant(parsed(row, 3)?),
+        "admin_token" => Invalidation::AdminToken(parsed(row, 3)?),
+        // written by a newer binary: what it narrowed cannot be known, so nothing is decided
+        other => {
+            let text = format!("the change log speaks of {other:?}: this binary is too old");
+            return Err(StoreError::Internal(text));
+        }
+    };
+    Ok((epoch, invalidation))
+}
+
+/// Kind, tenant and subject of what was touched; what has no tenant stands in the change's chain.
+fn words(invalidation: &Invalidation) -> (&'static str, Option<String>, String) {
     match invalidation {
-        Invalidation::Key(_, key) => ("key", key.to_string()),
-        Invalidation::Member(_, user) => ("member", user.to_string()),
-        Invalidation::Tenant(tenant) => ("tenant", tenant.to_string()),
-        Invalidation::AdminToken(token) => ("admin_token", token.to_string()),
+        Invalidation::Key(tenant, key) => ("key", Some(tenant.to_string()), key.to_string()),
+        Invalidation::Member(tenant, user) => {
+            ("member", Some(tenant.to_string()), user.to_string())
+        }
+        Invalidation::Tenant(tenant) => ("tenant", Some(tenant.to_string()), tenant.to_string()),
+        Invalidation::AdminToken(token) => ("admin_token", None, token.to_string()),
     }
 }
 
@@ -54,5 +150,21 @@ impl SystemTx {
     pub async fn epoch(&mut self) -> Result<(i64, i64), StoreError> {
         let row = self.query_one(&READ_EPOCH, []).await?;
         Ok((row.int(0)?, row.int(1)?))
+    }
+
+    /// When the change with this number was committed, whoever's it is.
+    pub async fn find_change(&mut self, epoch: Epoch) -> Result<Option<Timestamp>, StoreError> {
+        let epoch = Value::from(i64::try_from(epoch.0).unwrap_or(i64::MAX));
+        let row = self.query_opt(&FIND_ANY_CHANGE, [epoch]).await?;
+        row.map(|row| row.int(0).map(Timestamp::from_millis)).transpose()
+    }
+}
+
+impl TenantTx {
+    /// When the change with this number was committed, if it is the tenant's.
+    pub async fn find_change(&mut self, epoch: Epoch) -> Result<Option<Timestamp>, StoreError> {
+        let epoch = Value::from(i64::try_from(epoch.0).unwrap_or(i64::MAX));
+        let row = self.query_opt(&FIND_CHANGE, [epoch]).await?;
+        row.map(|row| row.int(0).map(Timestamp::from_millis)).transpose()
     }
 }

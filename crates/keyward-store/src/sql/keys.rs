@@ -15,20 +15,21 @@ macro_rules! columns {
     () => {
         "tenant_id, key_id, environment, name, description, hint, scopes, owner_id, created_by,
          created_at, expires_at, revoked_at, revoke_reason, ip_allowlist, rate_limit, lineage_id,
-         rotated_from, replaced_by, deleted_at, last_used_at, last_used_ip, last_used_agent"
+         rotated_from, replaced_by, deleted_at, last_used_at, last_used_ip, last_used_agent,
+         suspect_since"
     };
 }
 
 statements! {
     INSERT = tenant concat!("INSERT INTO api_keys (", columns!(), ", hash, pepper_version)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-           $19, $20, $21, $22, $23, $24)");
+           $19, $20, $21, $22, $23, $24, $25)");
     // revoked is for ever: no write takes it back
     UPDATE = tenant
         "UPDATE api_keys SET name = $3, description = $4, scopes = $5, owner_id = $6,
            expires_at = $7, revoked_at = COALESCE(revoked_at, $8),
            revoke_reason = COALESCE(revoke_reason, $9), ip_allowlist = $10,
-           rate_limit = $11, replaced_by = $12, deleted_at = $13
+           rate_limit = $11, replaced_by = $12, deleted_at = $13, suspect_since = $14
          WHERE tenant_id = $1 AND key_id = $2";
     SET_SECRET = tenant
         "UPDATE api_keys SET hash = $3, pepper_version = $4, hint = $5
@@ -53,7 +54,17 @@ statements! {
                      WHEN expires_at IS NOT NULL AND expires_at <= $10 THEN 'expired'
                      ELSE 'active' END)
            AND (CAST($11 AS BIGINT) = 1 OR deleted_at IS NULL)
-         ORDER BY created_at DESC, key_id DESC LIMIT $12");
+           AND (CAST($12 AS BIGINT) IS NULL OR ($12 = 1) = (suspect_since IS NOT NULL))
+         ORDER BY created_at DESC, key_id DESC LIMIT $13");
+    SUSPECTS = tenant concat!("SELECT ", columns!(), " FROM api_keys WHERE tenant_id = $1
+           AND suspect_since IS NOT NULL AND revoked_at IS NULL AND deleted_at IS NULL
+           AND (expires_at IS NULL OR expires_at > $2) AND owner_id IN (
+             SELECT user_id FROM memberships
+             WHERE tenant_id = $1 AND role = $3 AND offboarded_at IS NULL)
+         ORDER BY key_id LIMIT $4");
+    COUNT_SUSPECTS = tenant "SELECT COUNT(*) FROM api_keys WHERE tenant_id = $1
+           AND suspect_since IS NOT NULL AND revoked_at IS NULL AND deleted_at IS NULL
+           AND (expires_at IS NULL OR expires_at > $2)";
     TOUCH = system_by_engine (engine::sqlite::TOUCH_KEYS, engine::postgres::TOUCH_KEYS);
     FIND_ANYWHERE = system concat!("SELECT ", columns!(), ", hash, pepper_version
          FROM api_keys WHERE key_id = $1");
@@ -76,6 +87,8 @@ pub struct KeyFilter {
     pub unused_since: Option<Timestamp>,
     /// Only those in this state.
     pub state: Option<KeyState>,
+    /// Only those that wait to be confirmed, or only the others.
+    pub suspect: Option<bool>,
     /// Also those that were deleted.
     pub include_deleted: bool,
     /// How many at most.
@@ -137,6 +150,7 @@ fn key_of(row: &Row) -> Result<ApiKey, StoreError> {
         last_used_at: opt_instant(row, 19)?,
         last_used_ip: optional(20)?,
         last_used_agent: optional(21)?,
+        suspect_since: opt_instant(row, 22)?,
     })
 }
 
@@ -178,6 +192,7 @@ impl TenantTx {
             millis(key.last_used_at),
             Value::from(key.last_used_ip.as_deref()),
             Value::from(key.last_used_agent.as_deref()),
+            millis(key.suspect_since),
             Value::from(&hash.as_bytes()[..]),
             Value::from(u32::from(pepper_version)),
         ];
@@ -199,6 +214,7 @@ impl TenantTx {
             rate_limit_json(key),
             Value::from(key.replaced_by.map(|id| id.to_string())),
             millis(key.deleted_at),
+            millis(key.suspect_since),
         ];
         self.execute(&UPDATE, values).await.map(drop)
     }
@@ -257,9 +273,27 @@ impl TenantTx {
             Value::from(filter.state.map(KeyState::as_str)),
             Value::from(now.as_millis()),
             Value::from(filter.include_deleted),
+            Value::from(filter.suspect),
             Value::from(filter.limit),
         ];
         self.query(&PAGE, values).await?.iter().map(key_of).collect()
+    }
+
+    /// Active keys that wait to be confirmed and whose owner has this role now, at most `limit`.
+    pub async fn suspect_keys(
+        &mut self,
+        role: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let values = [Value::from(now.as_millis()), Value::from(role), Value::from(limit)];
+        self.query(&SUSPECTS, values).await?.iter().map(key_of).collect()
+    }
+
+    /// How many active keys wait to be confirmed.
+    pub async fn count_suspect_keys(&mut self, now: Timestamp) -> Result<i64, StoreError> {
+        let row = self.query_opt(&COUNT_SUSPECTS, [Value::from(now.as_millis())]).await?;
+        row.map_or(Ok(0), |row| row.int(0))
     }
 }
 
@@ -286,7 +320,7 @@ impl SystemTx {
     pub async fn find_stored_key(&mut self, key: KeyId) -> Result<Option<StoredKey>, StoreError> {
         let row = self.query_opt(&FIND_ANYWHERE, [Value::from(key.to_string())]).await?;
         let Some(row) = row else { return Ok(None) };
-        let (hash, pepper_version) = super::read::key_hash(&row, 22)?;
+        let (hash, pepper_version) = super::read::key_hash(&row, 23)?;
         Ok(Some(StoredKey { key: key_of(&row)?, hash, pepper_version }))
     }
 }

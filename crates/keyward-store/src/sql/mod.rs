@@ -7,7 +7,9 @@ pub(crate) mod changes;
 pub(crate) mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod members;
+pub(crate) mod nodes;
 pub(crate) mod read;
+pub(crate) mod restore;
 pub(crate) mod setup_links;
 pub(crate) mod tenants;
 pub(crate) mod users;
@@ -24,6 +26,8 @@ pub fn all_statements() -> impl Iterator<Item = &'static Statement> {
         idempotency::ALL,
         keys::ALL,
         members::ALL,
+        restore::ALL,
+        nodes::ALL,
         setup_links::ALL,
         tenants::ALL,
         users::ALL,

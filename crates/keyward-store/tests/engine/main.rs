@@ -8,7 +8,9 @@ mod isolation;
 mod limits;
 mod listen;
 mod opening;
+mod pooler;
 mod refusals;
+mod roles;
 mod silence;
 mod upkeep;
 

@@ -23,7 +23,8 @@ struct Called(BTreeSet<&'static str>);
 
 async fn furnish(store: &Store) -> Mine {
     let mut tx = store.write(ADA, author()).await.unwrap();
-    let key = key(KEY.bits(), tx.at());
+    let mut key = key(KEY.bits(), tx.at());
+    key.suspect_since = Some(tx.at());
     tx.insert_key(&key, &HASH, 1).await.unwrap();
     let change = Change::new((), entry("api_key.created", &KEY));
     tx.finish(change.invalidating([Invalidation::Key(ADA, KEY)])).await.unwrap();
@@ -39,6 +40,8 @@ async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {
     assert_eq!(tx.find_key(KEY).await.unwrap(), None);
     assert!(tx.keys(&filter, now).await.unwrap().is_empty());
     assert!(tx.active_keys_of(OWNER, now, 50).await.unwrap().is_empty());
+    assert!(tx.suspect_keys("owner", now, 50).await.unwrap().is_empty());
+    assert_eq!(tx.count_suspect_keys(now).await.unwrap(), 0);
     assert_eq!(tx.role_of(OWNER).await.unwrap(), None);
     assert!(tx.find_member(OWNER).await.unwrap().is_none());
     assert!(tx.members(None, None, 50).await.unwrap().is_empty());
@@ -52,6 +55,8 @@ async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {
         "find_key",
         "keys",
         "active_keys_of",
+        "suspect_keys",
+        "count_suspect_keys",
         "role_of",
         "find_member",
         "members",

@@ -20,7 +20,8 @@ use local::{
 use output::{Output, print, print_json};
 use remote::{
     AdminTokenCommand, AuditCommand, ContextCommand, DemoKeyCommand, HealthCommand, KeyCommand,
-    MemberCommand, ScopesCommand, ServiceAccountCommand, TenantCommand, UserCommand, WhoamiCommand,
+    MemberCommand, RevocationsCommand, ScopesCommand, ServiceAccountCommand, TenantCommand,
+    UserCommand, WhoamiCommand,
 };
 
 const EXAMPLES: &str = "Start here:
@@ -64,6 +65,7 @@ enum Command {
     Config(ConfigCommand),
     Migrate(MigrateCommand),
     Backup(BackupCommand),
+    Revocations(RevocationsCommand),
     Doctor(DoctorCommand),
     Openapi(OpenapiCommand),
     /// Print a completion script for a shell
@@ -150,6 +152,7 @@ impl Command {
             Self::Admin(command) => command.run().await,
             Self::Migrate(command) => command.run().await,
             Self::Backup(command) => command.run().await,
+            Self::Revocations(command) => command.run().await,
             Self::Doctor(command) => command.run().await,
             Self::Serve(_)
             | Self::Dev(_)

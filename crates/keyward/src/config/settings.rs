@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use keyward_core::Environment;
+use keyward_core::lease::Terms;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Millis, Size};
@@ -17,10 +18,14 @@ pub(crate) struct Settings {
     pub(crate) environment: DeploymentEnvironment,
     /// Where the database, the secrets and the backups of a single node live.
     pub(crate) data_dir: DataDir,
+    /// What this node does.
+    pub(crate) role: Vec<NodeRole>,
     /// The directory with `profile.toml`.
     pub(crate) profile: PathBuf,
     /// Where state lives.
     pub(crate) store: StoreSettings,
+    /// How long a node may decide from memory.
+    pub(crate) authority: AuthoritySettings,
     /// The file with peppers and signing secrets; `secrets.toml` in the data directory when absent.
     pub(crate) secrets_file: Option<PathBuf>,
     /// The address of an administrator to make while there is none; needs the password file.
@@ -52,6 +57,71 @@ pub(crate) enum DeploymentEnvironment {
     Production,
 }
 
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeRole {
+    /// Everything. So does a node with no role at all.
+    All,
+    /// Serves the product's API.
+    Gateway,
+    /// Serves Keyward's own API.
+    Control,
+    /// Does what is due from time to time.
+    Worker,
+}
+
+impl NodeRole {
+    /// Whether a node with these roles does this.
+    pub(crate) fn is_in(self, roles: &[Self]) -> bool {
+        roles.is_empty() || roles.contains(&self) || roles.contains(&Self::All)
+    }
+
+    /// What a node with these roles does, as the register shows it.
+    pub(crate) fn words(roles: &[Self]) -> String {
+        let words =
+            [(Self::Gateway, "gateway"), (Self::Control, "control"), (Self::Worker, "worker")];
+        let held = words.into_iter().filter(|(role, _)| role.is_in(roles)).map(|(_, word)| word);
+        held.collect::<Vec<_>>().join(",")
+    }
+}
+
+/// How long a node may decide from memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct AuthoritySettings {
+    /// How long a renewal lasts. A revocation waits this long for a node that does not answer.
+    pub(crate) lease: Millis,
+    /// What is taken off each lease and added to each wait.
+    pub(crate) margin: Millis,
+    /// How much longer safe methods are answered while the store is away. Every revocation waits
+    /// this much longer for a node that does not answer.
+    pub(crate) stale_for: Millis,
+}
+
+impl Default for AuthoritySettings {
+    fn default() -> Self {
+        let terms = Terms::DEFAULT;
+        Self {
+            lease: Millis(terms.lease_ms),
+            margin: Millis(terms.margin_ms),
+            stale_for: Millis(terms.stale_ms),
+        }
+    }
+}
+
+impl AuthoritySettings {
+    /// The times of leases.
+    pub(crate) const fn terms(&self) -> Terms {
+        Terms {
+            lease_ms: self.lease.0,
+            margin_ms: self.margin.0,
+            stale_ms: self.stale_for.0,
+            ..Terms::DEFAULT
+        }
+    }
+}
+
 /// A directory with a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -67,7 +137,7 @@ impl Default for DataDir {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct StoreSettings {
-    /// `sqlite:keyward.db` (in the data directory) or `postgres://…` of the application role.
+    /// `sqlite:keyward.db` (in the data directory) or `postgres://…` with the role of this node.
     pub(crate) url: String,
     /// A file that holds `url`, so that a password stays out of the settings.
     pub(crate) url_file: Option<PathBuf>,
@@ -77,6 +147,20 @@ pub(crate) struct StoreSettings {
     pub(crate) connections: usize,
     /// SQLite: connections that read.
     pub(crate) readers: usize,
+    /// PostgreSQL: the roles that a run of the migrations makes fit for their nodes.
+    pub(crate) roles: StoreRoleSettings,
+}
+
+/// The database roles of a deployment that keeps its nodes apart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct StoreRoleSettings {
+    /// The role of control nodes, and of nodes with several roles.
+    pub(crate) control: Option<String>,
+    /// The role of nodes that only serve the gateway.
+    pub(crate) gateway: Option<String>,
+    /// The role of nodes that only do the housekeeping.
+    pub(crate) worker: Option<String>,
 }
 
 impl Default for StoreSettings {
@@ -87,6 +171,7 @@ impl Default for StoreSettings {
             migrate_url_file: None,
             connections: 16,
             readers: 4,
+            roles: StoreRoleSettings::default(),
         }
     }
 }

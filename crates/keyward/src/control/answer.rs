@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use keyward_api::error::{DEFAULT_DOCS_BASE, Envelope, status};
+use keyward_api::fence::{FenceStatus, HasFence};
 use keyward_core::id::RequestId;
 use keyward_core::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -21,6 +22,13 @@ impl Answer {
         let body = serde_json::to_vec(value)
             .map_err(|e| Error::internal(format!("an answer could not be written: {e}")))?;
         Ok(Self { status: None, body, replayed: false })
+    }
+
+    /// The answer of a fenced write: 202 while some node may still decide without it.
+    pub(crate) fn fenced<T: Serialize + HasFence>(value: &T) -> Result<Self> {
+        let propagating = value.fence().is_some_and(|it| it.status == FenceStatus::Propagating);
+        let status = propagating.then_some(StatusCode::ACCEPTED);
+        Ok(Self { status, ..Self::json(value)? })
     }
 
     /// The body to keep for a repeated request. The value holds no secret.

@@ -78,17 +78,14 @@ impl Caller {
 }
 
 /// Reads and checks the credential that an operation asks for.
-pub(super) fn authenticate(
+pub(super) async fn authenticate(
     operation: &Operation,
     headers: &HeaderMap,
     plane: &DataPlane,
-    now: Timestamp,
 ) -> Result<Caller> {
     if operation.access == Access::Public {
         return Ok(Caller::Anonymous);
     }
-    // a revoked admin token must not live on either while memory may be stale
-    plane.may_decide()?;
     let mut values = headers.get_all(http::header::AUTHORIZATION).iter();
     let missing = || {
         let text = "No admin token was sent; send it as Authorization: Bearer …";
@@ -104,7 +101,7 @@ pub(super) fn authenticate(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    Ok(Caller::Token(plane.admin_tokens().authenticate(token.trim(), now)?))
+    Ok(Caller::Token(plane.admit(token.trim()).await?))
 }
 
 /// Checks that the caller may use the operation on this tenant.

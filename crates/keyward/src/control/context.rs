@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_api::Operation;
 use keyward_api::audit::AuditAction;
-use keyward_api::fence::{Fence, FenceStatus};
+use keyward_api::fence::Fence;
 use keyward_core::audit::{AuditEntry, AuditOutcome, Origin};
 use keyward_core::id::TenantId;
 use keyward_core::key::Keyring;
 use keyward_core::{Catalog, Clock, Error, ErrorCode, Result, Timestamp};
 use keyward_gateway::DataPlane;
+use keyward_gateway::authority::Follower;
 use keyward_store::{
     Author, Chain, Claim, Committed, Idempotency, Store, SystemTx, TenantTx, Transaction, WriteTx,
 };
@@ -31,6 +33,8 @@ pub(crate) struct ControlState {
     pub(crate) keyring: Arc<Keyring>,
     /// The data plane of this node: admin tokens, and the use of keys that is not stored yet.
     pub(crate) plane: Arc<DataPlane>,
+    /// Who keeps this node's memory true and knows how far changes have reached.
+    pub(crate) follower: Arc<Follower>,
     /// The clock.
     pub(crate) clock: Arc<dyn Clock>,
     /// The largest body accepted, in bytes.
@@ -45,6 +49,8 @@ pub(crate) struct Ctx {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) origin: Origin,
     pub(super) idempotency: Option<Idempotency>,
+    /// How long the caller waits for every node.
+    pub(super) patience: Duration,
 }
 
 impl Ctx {
@@ -99,6 +105,7 @@ impl Ctx {
     /// Begins the change of the operation on the tenant in the path.
     pub(crate) async fn write(&self) -> Result<WriteTx<TenantTx>> {
         let mut tx = self.state.store.write(self.tenant()?, self.author()).await?;
+        tx.wait_at_most(self.patience);
         tx.find_tenant().await?.ok_or_else(|| Error::not_found("tenant"))?;
         Ok(tx)
     }
@@ -110,6 +117,7 @@ impl Ctx {
         chain: Chain,
     ) -> Result<WriteTx<SystemTx>> {
         let mut tx = self.state.store.write_system(reason, chain, self.author()).await?;
+        tx.wait_at_most(self.patience);
         if let Chain::Tenant(id) = chain {
             tx.find_tenant(id).await?.ok_or_else(|| Error::not_found("tenant"))?;
         }
@@ -152,20 +160,25 @@ impl Ctx {
         }
     }
 
+    /// What a fenced write reports.
+    pub(crate) fn fence<V>(
+        &self,
+        committed: &Committed<V>,
+        revoked_at: Option<Timestamp>,
+    ) -> Fence {
+        let poll = self.parameters.get("tenantId").map_or_else(
+            || format!("/v1/changes/{}", committed.epoch),
+            |tenant| format!("/v1/tenants/{tenant}/changes/{}", committed.epoch),
+        );
+        let reach = committed.reach;
+        Fence {
+            revoked_at,
+            waited_ms: committed.waited_ms,
+            ..Fence::of(committed.epoch.0, &reach, committed.at, &poll)
+        }
+    }
+
     fn author(&self) -> Author {
         Author { actor: self.caller.actor(), origin: self.origin.clone() }
-    }
-}
-
-/// What a fenced write reports, once this node has taken it in.
-pub(crate) fn fence<V>(committed: &Committed<V>, revoked_at: Option<Timestamp>) -> Fence {
-    Fence {
-        status: FenceStatus::Effective,
-        revoked_at,
-        effective_at: Some(committed.effective_at),
-        effective_by: None,
-        epoch: u64::try_from(committed.epoch).unwrap_or_default(),
-        nodes: 1,
-        waited_ms: u64::try_from(committed.waited_ms).unwrap_or_default(),
     }
 }

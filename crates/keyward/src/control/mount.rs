@@ -22,7 +22,7 @@ use keyward_core::key::TokenFormat;
 use keyward_core::path::credential_in_url;
 use keyward_core::{Error, ErrorCode, Result};
 use keyward_gateway::Peer;
-use keyward_store::Idempotency;
+use keyward_store::{DEFAULT_PATIENCE, Idempotency};
 use tokio::time::timeout;
 
 use super::answer::{Answer, error_response};
@@ -35,6 +35,8 @@ use crate::user_agent;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of an idempotency key.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// The longest time for which a caller may wait for every node, in seconds.
+const MAX_PATIENCE_SECONDS: u64 = 30;
 
 /// The operations that are mounted so far.
 pub(super) struct Mounts {
@@ -108,6 +110,8 @@ pub(crate) fn router(state: Arc<ControlState>) -> anyhow::Result<Router> {
     let mounts = super::catalog::mount(mounts);
     let mounts = super::audit::mount(mounts);
     let mounts = super::admin_tokens::mount(mounts);
+    let mounts = super::nodes::mount(mounts);
+    let mounts = super::revocations::mount(mounts);
     let mounts = super::setup::mount(mounts);
     let mounts = super::pages::mount(mounts);
     super::meta::mount(mounts).finish()
@@ -158,8 +162,7 @@ async fn prepare<I: Input>(
     let (mut parts, body) = request.into_parts();
     let parameters = path_parameters(&mut parts).await?;
     refuse_credential(&state, &parts.uri)?;
-    let now = state.clock.now();
-    let caller = authenticate(operation, &parts.headers, &state.plane, now)?;
+    let caller = authenticate(operation, &parts.headers, &state.plane).await?;
     let tenant = tenant_of(&parameters, &caller)?;
     authorize(operation, &caller, tenant, &state.product.catalog)?;
     let body = read_body(&parts.headers, body, state.max_body).await?;
@@ -167,7 +170,8 @@ async fn prepare<I: Input>(
     let idempotency =
         if operation.idempotent { idempotency(operation, &parts, &body, &caller)? } else { None };
     let origin = origin(&parts, request_id, state.keyring.format());
-    Ok((Ctx { state, caller, operation, parameters, origin, idempotency }, input))
+    let patience = patience(&parts.headers)?;
+    Ok((Ctx { state, caller, operation, parameters, origin, idempotency, patience }, input))
 }
 
 /// Refuses a secret in the URL, which would end up in histories and logs, and in our own errors.
@@ -259,6 +263,21 @@ fn idempotency(
     );
     let principal = caller.principal();
     Ok(Some(Idempotency { principal, operation: operation.id, key: key.to_owned(), fingerprint }))
+}
+
+/// How long the caller waits for every node: `Prefer: wait=SECONDS` (RFC 7240 §4.3).
+fn patience(headers: &HeaderMap) -> Result<Duration> {
+    let words = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let preferences = words.flat_map(|value| value.split(','));
+    let wait = preferences.filter_map(|it| it.trim().strip_prefix("wait=")).next();
+    let Some(seconds) = wait else { return Ok(DEFAULT_PATIENCE) };
+    match seconds.trim().parse() {
+        Ok(seconds) if seconds <= MAX_PATIENCE_SECONDS => Ok(Duration::from_secs(seconds)),
+        _ => {
+            let text = format!("Prefer: wait takes 0 to {MAX_PATIENCE_SECONDS} seconds");
+            Err(Error::validation("Prefer", text))
+        }
+    }
 }
 
 fn origin(parts: &Parts, request_id: RequestId, format: &TokenFormat) -> Origin {

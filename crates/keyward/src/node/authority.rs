@@ -1,216 +1,260 @@
-//! This node's memory of the authority to call: loaded at start, kept true by every commit.
-//!
-//! Whenever it may be out of date - a change could not be taken in, the store went away or was
-//! written by somebody else - the node refuses to decide until everything was loaded anew.
+//! The store as the authority that a node follows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_core::authority::Invalidation;
+use anyhow::Context as _;
+use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
+use keyward_core::authority::{Answered, Fact, Found, Invalidation, Wanted};
+use keyward_core::id::NodeId;
+use keyward_core::key::RevokeReason;
+use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reach, Roster};
 use keyward_gateway::DataPlane;
-use keyward_store::{CommitHook, Store, StoreError, SystemTx};
-use tokio::sync::{Mutex, Notify, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use keyward_gateway::authority::{
+    Authority, Away, Follower, Following, Membership, Replied, Revocation,
+};
+use keyward_store::{Author, Change, CommitHook, Store, StoreError, SystemTx};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::Settings;
+use crate::config::settings::NodeRole;
 
 /// Rows read at a time while loading.
 const LOAD_PAGE: u32 = 10_000;
-/// How often a change is tried to be taken in before the node stops deciding.
-const TAKE_IN_ATTEMPTS: u32 = 3;
-/// How often the store is asked whether memory is still true, and the longest pause between two
-/// attempts to load anew.
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
-/// How long the store may take to answer before it counts as away.
-const WATCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest time for everything to be loaded before the node counts as not started.
+const START_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What this node decides from, and where it comes from.
-pub(crate) struct Authority {
-    store: Store,
-    plane: Arc<DataPlane>,
-    /// Changes are taken in one after the other: read and write must not mix with another's, or an
-    /// older reading could overwrite a newer one. Holds the epoch that memory has reached.
-    reached: Mutex<i64>,
-    /// Rung when memory must be loaded anew.
-    outdated: Notify,
+/// A follower of the store and its tasks, which end with this.
+pub(crate) struct Followed {
+    pub(crate) follower: Arc<Follower>,
+    tasks: JoinSet<()>,
 }
 
-impl Authority {
+impl Followed {
     /// Loads everything from the store and keeps it true from now on.
     pub(crate) async fn start(
-        store: Store,
-        plane: Arc<DataPlane>,
-    ) -> Result<Arc<Self>, StoreError> {
-        let authority =
-            Arc::new(Self { store, plane, reached: Mutex::new(0), outdated: Notify::new() });
-        // the store holds its hook: a strong pointer would keep both for ever, and the data
-        // directory locked. The watch holds the authority for as long as the node lives.
-        let hooked = Arc::downgrade(&authority);
-        let hook: CommitHook = Arc::new(move |epoch, touched| {
-            let authority = hooked.upgrade();
-            Box::pin(async move {
-                if let Some(authority) = authority {
-                    authority.take_in(epoch, &touched).await;
-                }
-            })
+        store: &Store,
+        plane: &DataPlane,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let clock = Arc::clone(store.clock());
+        let node = NodeId::generate(&*clock);
+        let terms = settings.authority.terms();
+        let me = NodeProfile {
+            node,
+            roles: NodeRole::words(&settings.role),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hold_ms: terms.hold_ms(),
+            started_at: clock.now(),
+        };
+        let writes = NodeRole::Control.is_in(&settings.role);
+        let follower = plane.follow(Following {
+            authority: Arc::new(StoreAuthority { store: store.clone(), me, writes }),
+            clock,
+            terms,
+            membership: Membership {
+                node,
+                spread: u64::try_from(node.bits() & u128::from(u64::MAX)).unwrap_or_default(),
+                janitor: writes || NodeRole::Worker.is_in(&settings.role),
+            },
         });
         // hooked first, so that no commit falls between loading and hooking
-        authority.store.on_commit(hook);
-        authority.load().await?;
-        Ok(authority)
+        store.on_commit(hook(&follower));
+        let mut tasks = JoinSet::new();
+        follower.start(&mut tasks);
+        tasks.spawn(hear(store.clone(), Arc::clone(&follower)));
+        let settled = follower.settled(START_TIMEOUT).await;
+        settled.context("the keys could not be loaded from the store")?;
+        Ok(Self { follower, tasks })
     }
 
-    /// Watches the store until `stopped` turns true.
-    pub(crate) fn watch(self: Arc<Self>, mut stopped: watch::Receiver<bool>) -> JoinHandle<()> {
-        tokio::spawn(async move {
-            let mut period = interval(WATCH_PERIOD);
-            period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    _ = period.tick() => {}
-                    () = self.outdated.notified() => {}
-                    _ = stopped.changed() => break,
-                }
-                self.check().await;
+    /// Decides nothing any more, and takes the node off the register.
+    pub(crate) async fn leave(mut self) {
+        self.follower.leave().await;
+        self.tasks.shutdown().await;
+    }
+}
+
+/// The store holds its hook: a strong pointer would keep both for ever, and the data directory
+/// locked.
+fn hook(follower: &Arc<Follower>) -> CommitHook {
+    let hooked = Arc::downgrade(follower);
+    Arc::new(move |fenced| {
+        let follower = hooked.upgrade();
+        Box::pin(async move {
+            match follower {
+                Some(follower) => follower.fence(fenced).await,
+                None => Reach { effective_by: None, nodes: 1, unconfirmed: 0 },
             }
+        })
+    })
+}
+
+/// Passes hints of other nodes' changes on.
+async fn hear(store: Store, follower: Arc<Follower>) {
+    let mut hints = store.hints();
+    loop {
+        let epoch = hints.changed().await;
+        // the same number again: the connection was made anew, and hints may be lost
+        let known = follower.epoch();
+        let heard = u64::try_from(epoch).ok().map(Epoch).filter(|heard| *heard > known);
+        follower.hear(heard);
+    }
+}
+
+struct StoreAuthority {
+    store: Store,
+    me: NodeProfile,
+    /// Whether this node may write what others decide with.
+    writes: bool,
+}
+
+impl Authority for StoreAuthority {
+    fn ask(&self, ask: Ask) -> Replied<'_, Answered> {
+        Box::pin(async move { self.store.answer(&self.me, ask).await.map_err(away) })
+    }
+
+    fn load(&self, pages: mpsc::Sender<Vec<Fact>>) -> Replied<'_, (Incarnation, Epoch)> {
+        Box::pin(async move { load(&self.store, &pages).await.map_err(away) })
+    }
+
+    fn find(&self, wanted: Wanted) -> Replied<'_, Found> {
+        Box::pin(async move { self.store.find(wanted).await.map_err(away) })
+    }
+
+    fn acknowledge(&self, history: Incarnation, applied: Epoch) -> Replied<'_, ()> {
+        Box::pin(async move {
+            self.store.acknowledge(self.me.node, history, applied).await.map_err(away)
         })
     }
 
-    /// Suspends when memory may be out of date, and resumes once it was loaded anew.
-    async fn check(&self) {
-        if self.plane.may_decide().is_ok() {
-            match timeout(WATCH_TIMEOUT, self.is_true()).await {
-                // a busy store is there, and nobody else has it
-                Ok(Ok(true) | Err(StoreError::Busy(_))) => return,
-                Ok(Ok(false)) => self.suspend("the store went back in time"),
-                Ok(Err(error)) => self.suspend(&error.to_string()),
-                Err(_) => self.suspend("the store does not answer"),
+    fn roster(&self) -> Replied<'_, Roster> {
+        Box::pin(async move { self.store.roster().await.map_err(away) })
+    }
+
+    fn deregister(&self) -> Replied<'_, ()> {
+        Box::pin(async move { self.store.deregister(self.me.node).await.map_err(away) })
+    }
+
+    fn forget(&self, silent: Vec<Listed>) -> Replied<'_, ()> {
+        Box::pin(async move { self.store.forget_nodes(&silent).await.map(drop).map_err(away) })
+    }
+
+    fn begin_incarnation(&self, seen: Incarnation) -> Replied<'_, ()> {
+        Box::pin(async move { self.store.begin_incarnation(seen).await.map_err(away) })
+    }
+
+    fn revoke_anew(&self, revoked: Vec<Revocation>) -> Replied<'_, ()> {
+        Box::pin(async move {
+            if !self.writes {
+                return Err(Away("this node may not write keys; one with control does".to_owned()));
             }
-        }
-        match self.load().await {
-            Ok(()) => tracing::info!("the keys were loaded anew; this node decides again"),
-            Err(error) => tracing::warn!(%error, "the keys could not be loaded anew"),
-        }
-    }
-
-    async fn is_true(&self) -> Result<bool, StoreError> {
-        let reached = self.reached.lock().await;
-        let mut tx = self.store.read_system("tell whether memory is still true").await?;
-        // it may be ahead by commits of this node that wait for the lock; behind means restored
-        Ok(tx.epoch().await?.0 >= *reached)
-    }
-
-    fn suspend(&self, cause: &str) {
-        self.plane.suspend();
-        tracing::error!(cause, "this node stops deciding until the keys were loaded anew");
-    }
-
-    /// Reads again what a commit touched. When that fails the node stops deciding: a revoked key
-    /// must not live on because the store went away after the commit.
-    async fn take_in(&self, epoch: i64, touched: &[Invalidation]) {
-        let mut reached = self.reached.lock().await;
-        for attempt in 1..=TAKE_IN_ATTEMPTS {
-            match self.read_again(touched).await {
-                Ok(()) => {
-                    *reached = (*reached).max(epoch);
-                    self.plane.set_epoch(u64::try_from(epoch).unwrap_or_default());
-                    return;
-                }
-                Err(error) => tracing::error!(%error, epoch, attempt, "a change was not taken in"),
+            for revocation in revoked {
+                revoke_anew(&self.store, revocation).await.map_err(away)?;
             }
-        }
-        self.suspend("a change was not taken in");
-        self.outdated.notify_one();
+            Ok(())
+        })
     }
+}
 
-    async fn load(&self) -> Result<(), StoreError> {
-        let mut reached = self.reached.lock().await;
-        let mut tx = self.store.read_system("load the authority to call").await?;
-        let (epoch, _) = tx.epoch().await?;
-        self.plane.keys().clear();
-        self.load_tenants(&mut tx).await?;
-        self.load_keys(&mut tx).await?;
-        self.load_admin_tokens(&mut tx).await?;
-        *reached = epoch;
-        self.plane.set_epoch(u64::try_from(epoch).unwrap_or_default());
-        // still under the lock: a change that fails to be taken in after this suspends again
-        self.plane.resume();
-        Ok(())
-    }
+fn away(error: StoreError) -> Away {
+    Away(error.to_string())
+}
 
-    async fn load_tenants(&self, tx: &mut SystemTx) -> Result<(), StoreError> {
-        let keys = self.plane.keys();
-        let mut after = None;
-        loop {
-            let page = tx.tenant_authorities(after, LOAD_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for tenant in page {
-                keys.replace_tenant(tenant);
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = tx.member_authorities(after, LOAD_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some((last.tenant, last.user));
-            for member in &page {
-                keys.replace_member(member);
-            }
-        }
-        Ok(())
-    }
+/// Sends everything that is decided with, as of one snapshot.
+async fn load(
+    store: &Store,
+    pages: &mpsc::Sender<Vec<Fact>>,
+) -> Result<(Incarnation, Epoch), StoreError> {
+    let mut tx = store.read_system("load the authority to call").await?;
+    let (epoch, incarnation) = tx.epoch().await?;
+    load_tenants(&mut tx, pages).await?;
+    load_members(&mut tx, pages).await?;
+    load_keys(&mut tx, pages).await?;
+    load_admin_tokens(&mut tx, pages).await?;
+    let number = |value: i64| u64::try_from(value).unwrap_or_default();
+    Ok((Incarnation(number(incarnation)), Epoch(number(epoch))))
+}
 
-    async fn load_keys(&self, tx: &mut SystemTx) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let page = tx.key_authorities(after, LOAD_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.id);
-            self.plane.keys().load(page);
-        }
-    }
+async fn send(pages: &mpsc::Sender<Vec<Fact>>, page: Vec<Fact>) -> Result<(), StoreError> {
+    let gone = |_| StoreError::Internal("nobody takes what is loaded".to_owned());
+    pages.send(page).await.map_err(gone)
+}
 
-    async fn load_admin_tokens(&self, tx: &mut SystemTx) -> Result<(), StoreError> {
-        let mut tokens = Vec::new();
-        let mut after = None;
-        loop {
-            let page = tx.admin_token_authorities(after, LOAD_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            tokens.extend(page);
-        }
-        self.plane.admin_tokens().load(tokens);
-        Ok(())
+async fn load_tenants(
+    tx: &mut SystemTx,
+    pages: &mpsc::Sender<Vec<Fact>>,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = tx.tenant_authorities(after, LOAD_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        send(pages, page.into_iter().map(Fact::Tenant).collect()).await?;
     }
+}
 
-    async fn read_again(&self, touched: &[Invalidation]) -> Result<(), StoreError> {
-        let mut tx = self.store.read_system("take a change in").await?;
-        for invalidation in touched {
-            self.read_one(&mut tx, *invalidation).await?;
-        }
-        Ok(())
+async fn load_members(
+    tx: &mut SystemTx,
+    pages: &mpsc::Sender<Vec<Fact>>,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = tx.member_authorities(after, LOAD_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some((last.tenant, last.user));
+        send(pages, page.into_iter().map(Fact::Member).collect()).await?;
     }
+}
 
-    async fn read_one(&self, tx: &mut SystemTx, touched: Invalidation) -> Result<(), StoreError> {
-        let (keys, tokens) = (self.plane.keys(), self.plane.admin_tokens());
-        match touched {
-            Invalidation::Key(_, id) => match tx.key_authority(id).await? {
-                Some(key) => keys.replace_key(key),
-                None => keys.remove_key(id),
-            },
-            Invalidation::Member(tenant, user) => match tx.member_authority(tenant, user).await? {
-                Some(member) => keys.replace_member(&member),
-                None => keys.remove_member(tenant, user),
-            },
-            Invalidation::Tenant(id) => match tx.tenant_authority(id).await? {
-                Some(tenant) => keys.replace_tenant(tenant),
-                None => keys.remove_tenant(id),
-            },
-            Invalidation::AdminToken(id) => match tx.admin_token_authority(id).await? {
-                Some(token) => tokens.replace(token),
-                None => tokens.remove(id),
-            },
-        }
-        Ok(())
+async fn load_keys(tx: &mut SystemTx, pages: &mpsc::Sender<Vec<Fact>>) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = tx.key_authorities(after, LOAD_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        send(pages, page.into_iter().map(|key| Fact::Key(Box::new(key))).collect()).await?;
     }
+}
+
+async fn load_admin_tokens(
+    tx: &mut SystemTx,
+    pages: &mpsc::Sender<Vec<Fact>>,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = tx.admin_token_authorities(after, LOAD_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        send(pages, page.into_iter().map(|it| Fact::AdminToken(Box::new(it))).collect()).await?;
+    }
+}
+
+/// Enters a revocation that the store has forgotten, unless another node has.
+async fn revoke_anew(store: &Store, revocation: Revocation) -> Result<(), StoreError> {
+    let Revocation { tenant, key: id, revoked_at } = revocation;
+    let actor = Actor {
+        kind: ActorKind::System,
+        id: "-".to_owned(),
+        name: "keyward".to_owned(),
+        role: None,
+    };
+    let author = Author { actor, origin: Origin::default() };
+    let mut tx = store.write(tenant, author).await?;
+    let Some(mut key) = tx.find_key(id).await?.filter(|key| key.revoked_at.is_none()) else {
+        return Ok(());
+    };
+    key.revoke(RevokeReason::Other, revoked_at);
+    tx.update_key(&key).await?;
+    let entry = AuditEntry {
+        action: "api_key.revoked",
+        target_kind: "api_key",
+        target_id: id.to_string(),
+        outcome: AuditOutcome::Succeeded,
+        details: json!({ "comment": "was revoked before the store lost it", "after": { "revokedAt": key.revoked_at } }),
+    };
+    tx.finish(Change::new((), entry).invalidating([Invalidation::Key(tenant, id)])).await?;
+    Ok(())
 }

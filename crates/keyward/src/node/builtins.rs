@@ -23,6 +23,9 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the members begin with that only the sandbox reads.
 const HIDDEN_MEMBERS: &str = "x-sandbox";
 
+/// The built-in operation that reads the tenant's audit trail.
+pub(super) const AUDIT_EVENTS: &str = "audit.events.list";
+
 /// The built-in operations of a node.
 pub(crate) fn builtins(store: Store, document: &Value) -> Builtins {
     let document = Bytes::from(public(document.clone()).to_string());
@@ -36,7 +39,7 @@ pub(crate) fn builtins(store: Store, document: &Value) -> Builtins {
             }),
         )
         .with(
-            "audit.events.list",
+            AUDIT_EVENTS,
             Box::new(move |call| {
                 let (store, turns) = (store.clone(), Arc::clone(&turns));
                 Box::pin(async move {

@@ -83,7 +83,7 @@ impl Dev {
     ) -> anyhow::Result<Self> {
         let product = Arc::new(Product::load(&settings.profile)?);
         let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-        let store = open_store(&settings, &secrets, Arc::clone(&clock)).await?;
+        let store = open_store(&settings, &secrets, Some(&product), Arc::clone(&clock)).await?;
         let socket = std::net::TcpListener::bind(sandbox)
             .with_context(|| format!("cannot listen on {sandbox}"))?;
         let base_url = format!("http://{}", socket.local_addr()?);
@@ -112,7 +112,8 @@ impl Dev {
 
     /// Where Keyward's own API is reached.
     pub fn control(&self) -> SocketAddr {
-        self.node.addresses().control
+        // `keyward dev` has every role
+        self.node.addresses().control.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// Where verify, health and metrics are reached.
@@ -159,7 +160,7 @@ impl Dev {
         json!({
             "gateway": addresses.gateways.first().copied().map(url),
             "gateways": addresses.gateways.iter().copied().map(url).collect::<Vec<_>>(),
-            "control": url(addresses.control),
+            "control": addresses.control.map(url),
             "internal": url(addresses.internal),
             "sandbox": url(self.sandbox.local_addr()),
             "adminToken": self.admin_token.expose(),

@@ -70,7 +70,7 @@ async fn ready(State(state): State<Arc<InternalState>>) -> Response {
     if state.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    if state.plane.may_decide().is_err() {
+    if !state.plane.is_deciding() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not deciding\n").into_response();
     }
     let answers =

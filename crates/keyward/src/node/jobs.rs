@@ -20,6 +20,8 @@ const PURGE_PERIOD: Duration = Duration::from_mins(10);
 pub(crate) struct Jobs {
     store: Store,
     plane: Arc<DataPlane>,
+    /// Whether old records are forgotten here.
+    purges: bool,
 }
 
 impl Jobs {
@@ -27,9 +29,10 @@ impl Jobs {
     pub(crate) fn start(
         store: Store,
         plane: Arc<DataPlane>,
+        purges: bool,
         stopped: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
-        tokio::spawn(Self { store, plane }.run(stopped))
+        tokio::spawn(Self { store, plane, purges }.run(stopped))
     }
 
     async fn run(self, mut stopped: watch::Receiver<bool>) {
@@ -40,7 +43,7 @@ impl Jobs {
         loop {
             tokio::select! {
                 _ = noting.tick() => usage::note(&self.store, &self.plane).await,
-                _ = purge.tick() => self.purge().await,
+                _ = purge.tick(), if self.purges => self.purge().await,
                 _ = stopped.changed() => break,
             }
         }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use keyward_core::Clock;
 use keyward_core::key::Keyring;
+use keyward_gateway::authority::Follower;
 use keyward_gateway::{
     AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, LentServer,
     RuntimeShape,
@@ -31,15 +32,16 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::config::settings::NodeRole;
 use crate::config::{DeploymentSecrets, Settings};
 use crate::control::{self, ControlState};
 use crate::product::Product;
-use authority::Authority;
+use authority::Followed;
 use internal::InternalState;
 use jobs::Jobs;
 
 pub use clock::SystemClock;
-pub(crate) use store::{open_store, store_config};
+pub(crate) use store::{lists_audit_events, open_store, store_config};
 
 /// How long each of the last things may take that a node does when requests have ended.
 const LAST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +60,8 @@ pub(crate) struct Node {
     pub(crate) shared: Shared,
     gateways: Vec<GatewayServer>,
     internal: InternalServer,
-    control: LentServer,
+    control: Option<LentServer>,
+    followed: Followed,
     draining: Arc<AtomicBool>,
     jobs: (watch::Sender<bool>, JoinHandle<()>),
 }
@@ -77,7 +80,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     pub(crate) gateways: Vec<SocketAddr>,
-    pub(crate) control: SocketAddr,
+    pub(crate) control: Option<SocketAddr>,
     pub(crate) internal: SocketAddr,
 }
 
@@ -91,18 +94,16 @@ impl Node {
         let (config, jwks) =
             planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;
         let plane = Arc::new(DataPlane::new(config)?);
-        let authority = Authority::start(store.clone(), Arc::clone(&plane))
-            .await
-            .context("the keys could not be loaded from the store")?;
+        let followed = Followed::start(&store, &plane, &settings).await?;
         let shared = Shared { store, product, keyring, plane, clock, settings };
-        shared.listen(jwks, authority)
+        shared.listen(jwks, followed)
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
             gateways: self.gateways.iter().map(GatewayServer::local_addr).collect(),
-            control: self.control.local_addr(),
+            control: self.control.as_ref().map(LentServer::local_addr),
             internal: self.internal.local_addr(),
         }
     }
@@ -112,7 +113,7 @@ impl Node {
     pub(crate) fn announce_stop(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.gateways.iter().for_each(GatewayServer::leave);
-        self.control.leave();
+        self.control.iter().for_each(LentServer::leave);
         self.internal.leave();
     }
 
@@ -122,10 +123,15 @@ impl Node {
         // all at once, so that their time passes once
         let gateways = self.gateways.into_iter().map(|gateway| gateway.drain(within));
         let gateways: Vec<_> = gateways.map(tokio::spawn).collect();
-        let mut ended = self.control.drain(within).await;
+        let mut ended = true;
+        if let Some(control) = self.control {
+            ended = control.drain(within).await;
+        }
         for gateway in gateways {
             ended &= gateway.await.unwrap_or(false);
         }
+        // nothing is decided any more: from here on no change waits for this node
+        self.followed.leave().await;
         // last, so that health can be asked until everything else is done
         ended &= self.internal.drain(LAST_TIMEOUT).await;
         if !ended {
@@ -140,30 +146,45 @@ impl Node {
 }
 
 impl Shared {
-    fn listen(self, jwks: serde_json::Value, authority: Arc<Authority>) -> anyhow::Result<Node> {
+    fn listen(self, jwks: serde_json::Value, followed: Followed) -> anyhow::Result<Node> {
+        let has = |role: NodeRole| role.is_in(&self.settings.role);
         let mut gateways = Vec::new();
-        for listener in &self.settings.gateway.listener {
+        let listeners = self.settings.gateway.listener.iter();
+        for listener in listeners.filter(|_| has(NodeRole::Gateway)) {
             let options = planes::gateway_options(&self.settings.gateway, listener);
             let addresses = [listener.listen];
             let server = GatewayServer::bind(&addresses, Arc::clone(&self.plane), options)
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
             gateways.push(server);
         }
-        let control = self.control()?;
+        let control = if has(NodeRole::Control) {
+            Some(self.control(Arc::clone(&followed.follower))?)
+        } else {
+            None
+        };
         let draining = Arc::new(AtomicBool::new(false));
         let internal = self.internal(jwks, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
-        authority.watch(stopped.clone());
-        let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), stopped);
-        Ok(Node { shared: self, gateways, internal, control, draining, jobs: (stop, task) })
+        let purges = has(NodeRole::Worker);
+        let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), purges, stopped);
+        Ok(Node {
+            shared: self,
+            gateways,
+            internal,
+            control,
+            followed,
+            draining,
+            jobs: (stop, task),
+        })
     }
 
-    fn control(&self) -> anyhow::Result<LentServer> {
+    fn control(&self, follower: Arc<Follower>) -> anyhow::Result<LentServer> {
         let state = ControlState {
             store: self.store.clone(),
             product: Arc::clone(&self.product),
             keyring: Arc::clone(&self.keyring),
             plane: Arc::clone(&self.plane),
+            follower,
             clock: Arc::clone(&self.clock),
             max_body: self.settings.control.max_body.bytes(),
         };

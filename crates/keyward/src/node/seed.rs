@@ -90,7 +90,7 @@ impl Seeder {
         };
         tx.insert_tenant(&tenant).await?;
         let entry = entry("tenant.created", "tenant", &id.to_string());
-        tx.finish(Change::new((), entry).invalidating([Invalidation::Tenant(id)])).await?;
+        tx.finish(Change::new((), entry).introducing(Invalidation::Tenant(id))).await?;
         let mut owner = None;
         for member in &demo.members {
             let user = self.member(id, member).await?;
@@ -124,8 +124,7 @@ impl Seeder {
         let at = tx.at();
         tx.insert_member(tenant, user, &demo.role, at).await?;
         let entry = entry("member.added", "member", &user.to_string());
-        tx.finish(Change::new((), entry).invalidating([Invalidation::Member(tenant, user)]))
-            .await?;
+        tx.finish(Change::new((), entry).introducing(Invalidation::Member(tenant, user))).await?;
         Ok(user)
     }
 
@@ -154,6 +153,7 @@ impl Seeder {
             expires_at: Some(now.plus_ms(DEMO_DAYS * DAY_MS)),
             revoked_at: None,
             revoke_reason: None,
+            suspect_since: None,
             ip_allowlist: IpAllowlist::default(),
             rate_limit: None,
             lineage: id,
@@ -166,7 +166,7 @@ impl Seeder {
         };
         tx.insert_key(&key, &minted.hash, minted.pepper_version).await?;
         let entry = entry("api_key.created", "api_key", &id.to_string());
-        tx.finish(Change::new((), entry).invalidating([Invalidation::Key(tenant, id)])).await?;
+        tx.finish(Change::new((), entry).introducing(Invalidation::Key(tenant, id))).await?;
         Ok(minted.secret)
     }
 }

@@ -8,7 +8,7 @@ use super::signals::{Hangup, Stops};
 use super::supervisor::Supervisor;
 use super::{Node, NodeParts, Shared, SystemClock, open_store};
 use crate::bootstrap;
-use crate::config::settings::DeploymentEnvironment;
+use crate::config::settings::{DeploymentEnvironment, NodeRole};
 use crate::config::{ConfigError, DeploymentSecrets, Facts, Settings, production_problems};
 use crate::product::Product;
 
@@ -31,12 +31,14 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
     let node = Node::start(parts).await?;
     let addresses = node.addresses();
     let Shared { store, clock, plane, .. } = &node.shared;
-    let mut settings = node.shared.settings.clone();
-    settings.control.listen = addresses.control;
-    bootstrap::administrator(&settings, store, &**clock).await?;
+    if let Some(control) = addresses.control {
+        let mut settings = node.shared.settings.clone();
+        settings.control.listen = control;
+        bootstrap::administrator(&settings, store, &**clock).await?;
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        control = %addresses.control,
+        control = addresses.control.map(tracing::field::display),
         internal = %addresses.internal,
         gateways = ?addresses.gateways,
         "ready"
@@ -44,7 +46,7 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
     supervisor.ready();
     tokio::select! {
         () = stops.first() => {}
-        () = supervisor.keep_told(|| plane.may_decide().is_ok()) => {}
+        () = supervisor.keep_told(|| plane.is_deciding()) => {}
     }
     supervisor.stopping();
     leave(&node).await;
@@ -57,7 +59,7 @@ async fn prepare(settings: Settings) -> anyhow::Result<NodeParts> {
     let clock = Arc::new(SystemClock);
     let product = Arc::new(Product::load(&settings.profile)?);
     let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-    let store = open_store(&settings, &secrets, clock.clone()).await?;
+    let store = open_store(&settings, &secrets, Some(&product), clock.clone()).await?;
     for warning in product.catalog.warnings() {
         tracing::warn!("{warning}");
     }
@@ -65,19 +67,27 @@ async fn prepare(settings: Settings) -> anyhow::Result<NodeParts> {
     Ok(NodeParts { settings, product, secrets, store, clock })
 }
 
-/// Refuses in production what is unsafe there, before anything is served.
+/// Refuses in production what is unsafe there, before anything is served. Other nodes than those
+/// with the control role may not look at a tenant's name.
 async fn production(settings: &Settings, product: &Product, store: &Store) -> anyhow::Result<()> {
     if settings.environment != DeploymentEnvironment::Production {
         return Ok(());
     }
-    let mut tx = store.read_system("look for demo tenants").await?;
-    let mut demo_tenants = false;
-    for demo in &product.profile.demo.tenants {
-        let found = tx.find_tenant_by_slug(&demo.slug).await?;
-        demo_tenants |= found.is_some_and(|tenant| tenant.name == demo.name);
-    }
+    let looks = NodeRole::Control.is_in(&settings.role);
+    let demo_tenants = looks && has_demo_tenants(product, store).await?;
     let problems = production_problems(settings, Facts { demo_tenants });
     if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems).into()) }
+}
+
+async fn has_demo_tenants(product: &Product, store: &Store) -> anyhow::Result<bool> {
+    let mut tx = store.read_system("look for demo tenants").await?;
+    for demo in &product.profile.demo.tenants {
+        let found = tx.find_tenant_by_slug(&demo.slug).await?;
+        if found.is_some_and(|tenant| tenant.name == demo.name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Says that the node is about to stop, and gives load balancers the time to notice.

@@ -22,9 +22,13 @@ const LET_IN: &str = "
       EXECUTE format('GRANT CONNECT ON DATABASE %I TO keyward_app', current_database());
     END $$";
 
-/// Asks until the answer has this status. Each question is a round trip, so this does not spin.
-async fn until(caller: &Actor, status: u16) {
-    let asking = async { while caller.get("/v1/reports").await.status != status {} };
+/// Asks until the answer has this status, a tenth of a second of the node's own time each.
+async fn until(node: &TestNode, caller: &Actor, status: u16) {
+    let asking = async {
+        while caller.get("/v1/reports").await.status != status {
+            node.clock.advance_ms(100);
+        }
+    };
     tokio::time::timeout(PATIENCE, asking).await.unwrap();
 }
 
@@ -38,18 +42,24 @@ async fn a_node_without_its_store_refuses_and_comes_back_with_the_truth() {
     revoked_caller.get("/v1/reports").await.is(200);
 
     node.database.behind(SHUT_OUT).await;
-    until(&kept_caller, 503).await;
+    until(&node, &kept_caller, 503).await;
     kept_caller.get("/v1/reports").await.refused(503, "unavailable");
     node.operator().get("/v1/whoami").await.refused(503, "unavailable");
     let ready = node.anonymous().at(&node.internal).get("/readyz").await;
     assert_eq!(ready.status, 503);
 
     // another process had the store meanwhile, and revoked a key
-    let change =
-        format!("UPDATE keyward.api_keys SET revoked_at = 1 WHERE key_id = '{}'", revoked.id);
+    let change = format!(
+        "UPDATE keyward.api_keys SET revoked_at = 1 WHERE key_id = '{id}';
+         UPDATE keyward.authority SET epoch = epoch + 1;
+         INSERT INTO keyward.changes (tenant_id, epoch, position, kind, subject, at)
+           SELECT k.tenant_id, a.epoch, 0, 'key', k.key_id, 1
+           FROM keyward.api_keys k, keyward.authority a WHERE k.key_id = '{id}'",
+        id = revoked.id
+    );
     node.database.behind(&change).await;
     node.database.behind(LET_IN).await;
-    until(&kept_caller, 200).await;
+    until(&node, &kept_caller, 200).await;
     revoked_caller.get("/v1/reports").await.refused(401, "unauthorized");
     node.stop().await;
 }

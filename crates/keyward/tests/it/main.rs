@@ -15,6 +15,7 @@ mod deploy;
 mod harness;
 mod keys;
 mod operations;
+mod restore;
 mod secrets;
 mod starting;
 mod supervised;

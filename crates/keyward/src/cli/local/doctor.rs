@@ -1,7 +1,7 @@
 //! `keyward doctor`: looks at a deployment the way the server would, and changes nothing.
 
 use clap::Args;
-use keyward_store::{StoreError, schema_status};
+use keyward_store::{RoleCheck, StoreConfig, StoreError, check_role, schema_status};
 use serde::Serialize;
 
 use crate::cli::exit::{Done, Failure};
@@ -36,7 +36,12 @@ impl Listed for Finding {
     const HEADINGS: &'static [&'static str] = &["", "CHECK", "FOUND", "FIX"];
 
     fn cells(&self) -> Vec<String> {
-        let mark = if self.ok { "ok" } else { "!!" };
+        // what is good enough to start can still come with advice
+        let mark = match (self.ok, &self.fix) {
+            (true, None) => "ok",
+            (true, Some(_)) => "?",
+            (false, _) => "!!",
+        };
         let fix = self.fix.clone().unwrap_or_default();
         vec![mark.to_owned(), self.check.to_owned(), self.found.clone(), fix]
     }
@@ -58,8 +63,9 @@ impl DoctorCommand {
         let mut findings =
             vec![good("settings", file.unwrap_or_else(|| "no file; defaults".to_owned()))];
         findings.extend(safety(settings));
-        findings.push(profile(settings));
-        findings.extend(database(settings).await);
+        let product = Product::load(&settings.profile);
+        findings.push(profile(&product));
+        findings.extend(database(settings, product.as_ref().ok()).await);
         Output::new(self.output, false).list(&findings)?;
         if findings.iter().all(|finding| finding.ok) { Ok(()) } else { Err(Failure::no()) }
     }
@@ -78,8 +84,8 @@ fn safety(settings: &Settings) -> Vec<Finding> {
     problems.into_iter().map(|problem| bad("safety", problem)).collect()
 }
 
-fn profile(settings: &Settings) -> Finding {
-    match Product::load(&settings.profile) {
+fn profile(product: &anyhow::Result<Product>) -> Finding {
+    match product {
         Ok(product) => {
             let routes = product.catalog.routes().len();
             let scopes = product.catalog.scopes().len();
@@ -95,7 +101,7 @@ fn profile(settings: &Settings) -> Finding {
     }
 }
 
-async fn database(settings: &Settings) -> Vec<Finding> {
+async fn database(settings: &Settings, product: Option<&Product>) -> Vec<Finding> {
     let path = config::secrets::path(settings);
     if !path.exists() {
         let text = format!("{} is not there yet; the first start makes it", path.display());
@@ -105,25 +111,41 @@ async fn database(settings: &Settings) -> Vec<Finding> {
         Ok(secrets) => secrets,
         Err(problem) => return vec![bad("secrets", problem)],
     };
-    let found = good("secrets", path.display().to_string());
-    let look = async {
-        let config = node::store_config(settings, &secrets, &SystemClock)?;
-        Ok::<_, anyhow::Error>(schema_status(&config).await?)
+    let mut findings = vec![good("secrets", path.display().to_string())];
+    match node::store_config(settings, &secrets, &SystemClock) {
+        Ok(mut config) => {
+            config.roles.audit = product.map(node::lists_audit_events);
+            findings.extend(schema(&config).await);
+        }
+        Err(error) => findings.push(lost(&error)),
+    }
+    findings
+}
+
+/// The schema, and then the database role that serves it, check by check. Nothing is migrated.
+async fn schema(config: &StoreConfig) -> Vec<Finding> {
+    let status = match schema_status(config).await {
+        Ok(status) => status,
+        Err(error) => return vec![lost(&error.into())],
     };
-    let schema = match look.await {
-        Ok(status) if status.pending.is_empty() => {
-            good("database", format!("schema {}", status.version))
-        }
-        Ok(status) => {
-            let text = format!("schema {}; pending: {}", status.version, status.pending.join(", "));
-            good("database", text)
-        }
-        Err(error) => {
-            let newer =
-                matches!(error.downcast_ref::<StoreError>(), Some(StoreError::NewerSchema { .. }));
-            let fix = if newer { "start the newer binary" } else { "check the store settings" };
-            bad("database", Problem::new(format!("{error:#}"), fix))
-        }
-    };
-    vec![found, schema]
+    if !status.pending.is_empty() {
+        let text = format!("schema {}; pending: {}", status.version, status.pending.join(", "));
+        return vec![good("database", text)];
+    }
+    let mut findings = vec![good("database", format!("schema {}", status.version))];
+    match check_role(config).await {
+        Ok(checks) => findings.extend(checks.into_iter().map(of_role)),
+        Err(error) => findings.push(lost(&error.into())),
+    }
+    findings
+}
+
+fn of_role(check: RoleCheck) -> Finding {
+    Finding { check: check.name, ok: check.ok, found: check.found, fix: check.fix }
+}
+
+fn lost(error: &anyhow::Error) -> Finding {
+    let newer = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::NewerSchema { .. }));
+    let fix = if newer { "start the newer binary" } else { "check the store settings" };
+    bad("database", Problem::new(format!("{error:#}"), fix))
 }

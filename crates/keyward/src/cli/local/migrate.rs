@@ -1,14 +1,17 @@
 //! `keyward migrate`.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
+use keyward_core::Clock;
 use keyward_store::{SchemaStatus, migrations, schema_status};
 use serde_json::json;
 
-use super::Deployment;
 use crate::cli::exit::{Done, Failure};
 use crate::cli::output::{Format, Output};
-use crate::config::{self, ConfigArgs, DeploymentSecrets, secrets};
+use crate::config::{self, ConfigArgs, DeploymentSecrets, Settings, secrets};
 use crate::node::{self, SystemClock};
+use crate::product::Product;
 
 /// The schema of the database: where it is, and bringing it up to date
 #[derive(Debug, Args)]
@@ -49,22 +52,38 @@ impl MigrateCommand {
             Action::Up { dry_run, config } => {
                 let before = status(&config).await?;
                 let output = Output::new(None, false);
-                if before.pending.is_empty() {
+                let settings = config::load(&config)?.settings;
+                // The rights of the database roles are given anew by every run.
+                let only_rights = before.pending.is_empty();
+                if only_rights && settings.store.migrate_url_file.is_none() {
                     output.say(&format!("nothing to do: the schema is {}", before.version));
                     return Ok(());
                 }
-                let names = before.pending.join(", ");
+                let what = if only_rights {
+                    "nothing but the rights of the database roles".to_owned()
+                } else {
+                    before.pending.join(", ")
+                };
                 if dry_run {
-                    output.say(&format!("would run {names}"));
+                    output.say(&format!("would run {what}"));
                     return Ok(());
                 }
-                let deployment = Deployment::open(&config).await?;
-                drop(deployment);
-                output.say(&format!("ran {names}"));
+                up(&settings).await?;
+                output.say(&format!("ran {what}"));
                 Ok(())
             }
         }
     }
+}
+
+/// Opens the store as a node would, which migrates it.
+async fn up(settings: &Settings) -> Done {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let named = !settings.profile.as_os_str().is_empty();
+    let product = named.then(|| Product::load(&settings.profile)).transpose()?;
+    let secrets = DeploymentSecrets::load(settings, &*clock)?;
+    node::open_store(settings, &secrets, product.as_ref(), clock).await?;
+    Ok(())
 }
 
 /// Looks only: a new deployment gets neither secrets nor a data directory from it.

@@ -19,7 +19,7 @@ use crate::config::{self, ConfigArgs, ConfigError, DeploymentSecrets, Loaded, Se
 use crate::node::{self, SystemClock};
 
 pub(crate) use admin::AdminCommand;
-pub(crate) use backup::BackupCommand;
+pub(crate) use backup::{BackupCommand, write_log};
 pub(crate) use doctor::DoctorCommand;
 pub(crate) use migrate::MigrateCommand;
 pub(crate) use openapi::OpenapiCommand;
@@ -46,7 +46,7 @@ impl Deployment {
         let settings = config::load(args)?.settings;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-        let store = node::open_store(&settings, &secrets, Arc::clone(&clock)).await?;
+        let store = node::open_store(&settings, &secrets, None, Arc::clone(&clock)).await?;
         Ok(Self { settings, secrets, store, clock })
     }
 }

@@ -103,6 +103,9 @@ struct List {
     /// Keys with this text in name, description, id or hint
     #[arg(long)]
     text: Option<String>,
+    /// Keys that wait to be confirmed after a restore
+    #[arg(long)]
+    suspect: bool,
     /// Deleted keys too
     #[arg(long)]
     deleted: bool,
@@ -182,6 +185,12 @@ fn parse_state(text: &str) -> Result<KeyState, String> {
     found.ok_or_else(|| "use active, expired or revoked".to_owned())
 }
 
+/// The state, with what else keeps the key from working.
+fn shown_state(key: &Key) -> String {
+    let suspect = if key.suspect_since.is_some() { ", suspect" } else { "" };
+    format!("{}{suspect}", state(key.state))
+}
+
 impl Listed for Key {
     const HEADINGS: &'static [&'static str] =
         &["ID", "NAME", "ENV", "STATE", "SCOPES", "LAST USED", "EXPIRES", "MINTED BY", "HINT"];
@@ -191,7 +200,7 @@ impl Listed for Key {
             self.id.to_string(),
             self.name.clone(),
             self.environment.to_string(),
-            state(self.state).to_owned(),
+            shown_state(self),
             self.scopes.join(","),
             or_nothing(self.last_used_at),
             or_nothing(self.expires_at),
@@ -275,6 +284,7 @@ impl List {
             scope: self.scope,
             unused_days: self.unused,
             text: self.text,
+            suspect: self.suspect.then_some(true),
             include_deleted: self.deleted.then_some(true),
             ..ListKeysQuery::default()
         };

@@ -2,11 +2,12 @@
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use keyward_api::keys::{
-    ChangedKey, NarrowKeyScopes, Patch, RevokeKey, RotateKey, RotatedKey, UpdateKey, UpdatedKey,
+    ChangedKey, ConfirmedKey, ConfirmedKeys, NarrowKeyScopes, Patch, RevokeKey, RotateKey,
+    RotatedKey, UpdateKey, UpdatedKey,
 };
 use keyward_api::operation::{
-    DELETE_KEY, END_KEY_OVERLAP, NARROW_KEY_SCOPES, Operation, REISSUE_KEY, REVOKE_KEY, ROTATE_KEY,
-    UPDATE_KEY,
+    CONFIRM_KEY, CONFIRM_KEYS, DELETE_KEY, END_KEY_OVERLAP, NARROW_KEY_SCOPES, Operation,
+    REISSUE_KEY, REVOKE_KEY, ROTATE_KEY, UPDATE_KEY,
 };
 use keyward_api::secret::ShownOnce;
 use keyward_core::Timestamp;
@@ -46,6 +47,17 @@ pub(super) enum Change {
         /// The scopes to take away, with commas between
         #[arg(long, value_delimiter = ',', required = true)]
         remove: Vec<String>,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+    /// Let a key, or all keys of the tenant, work again that a restore made suspect
+    #[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
+    Confirm {
+        /// Its id
+        id: Option<String>,
+        /// Every suspect key whose owner is a member and allowed no more than you
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         confirmation: Confirmation,
     },
@@ -155,6 +167,15 @@ impl Change {
                 let call = call.body(&NarrowKeyScopes { remove })?;
                 session.output.record(&session.call::<ChangedKey>(call).await?)
             }
+            Self::Confirm { id: Some(id), .. } => {
+                let call = session.on_tenant(&CONFIRM_KEY).await?.at("keyId", &id);
+                session.output.record(&session.call::<ConfirmedKey>(call).await?)
+            }
+            Self::Confirm { id: None, confirmation, .. } => {
+                let act = "let every suspect key of the tenant work again";
+                session.confirm(&confirmation, act, "all")?;
+                confirm_all(session).await
+            }
             Self::Reissue { id, confirmation } => {
                 session.confirm(&confirmation, &format!("void the secret of {id}"), &id)?;
                 let call = session.on_tenant(&REISSUE_KEY).await?.at("keyId", &id);
@@ -167,6 +188,19 @@ impl Change {
 async fn change(session: &Session, operation: &'static Operation, id: &str) -> Done {
     let call = session.on_tenant(operation).await?.at("keyId", &id);
     session.output.record(&session.call::<ChangedKey>(call).await?)
+}
+
+/// As many calls as it takes; it ends with one that confirms nothing more.
+async fn confirm_all(session: &Session) -> Done {
+    let mut total = ConfirmedKeys { confirmed: 0, remaining: 0 };
+    loop {
+        let call = session.on_tenant(&CONFIRM_KEYS).await?;
+        let ConfirmedKeys { confirmed, remaining } = session.call(call).await?;
+        total = ConfirmedKeys { confirmed: total.confirmed.saturating_add(confirmed), remaining };
+        if confirmed == 0 || remaining == 0 {
+            return session.output.record(&total);
+        }
+    }
 }
 
 impl Edit {

@@ -30,7 +30,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CreateAdminToken>) -> Resu
     let shown = shown(&token, tx.at());
     let replay = Answer::kept(&AdminTokenWithSecret::replay(shown.clone()))?;
     let change = Change::new((), ctx.audit(&token.id, json!({ "after": shown })))
-        .invalidating([Invalidation::AdminToken(token.id)])
+        .introducing(Invalidation::AdminToken(token.id))
         .replayed_as(replay);
     tx.finish(change).await?;
     let secret = ShownOnce::new(minted.secret.expose());

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::shown;
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Nothing;
 
 pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
@@ -27,6 +27,6 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     let change =
         Change::new((), ctx.audit(&id, details)).invalidating([Invalidation::AdminToken(id)]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, token.revoked_at);
-    Answer::json(&RevokedAdminToken { admin_token: shown(&token, now), fence })
+    let fence = ctx.fence(&committed, token.revoked_at);
+    Answer::fenced(&RevokedAdminToken { admin_token: shown(&token, now), fence })
 }

@@ -26,7 +26,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CreateKey>) -> Result<Answ
     let replay = serde_json::to_string(&KeyWithSecret::replay(shown.clone()))
         .map_err(|e| Error::internal(e.to_string()))?;
     let audit = ctx.audit(&key.id, json!({ "after": shown }));
-    let change = Change::new((), audit).invalidating([touched(&key)]).replayed_as(replay);
+    let change = Change::new((), audit).introducing(touched(&key)).replayed_as(replay);
     tx.finish(change).await?;
     let secret = ShownOnce::new(minted.secret.expose());
     Answer::json(&KeyWithSecret::first(shown, secret))
@@ -68,6 +68,7 @@ async fn record(
         expires_at,
         revoked_at: None,
         revoke_reason: None,
+        suspect_since: None,
         ip_allowlist: policy::networks(&body.ip_allowlist.unwrap_or_default())?,
         rate_limit: body.rate_limit,
         lineage: id,

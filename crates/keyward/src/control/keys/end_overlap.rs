@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{find, touched};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Nothing;
 
 pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
@@ -19,6 +19,6 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     let details = json!({ "replacedBy": key.replaced_by, "lastUsedAt": key.last_used_at });
     let change = Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, key.revoked_at);
-    Answer::json(&ChangedKey { key: Key::new(&key, now), fence })
+    let fence = ctx.fence(&committed, key.revoked_at);
+    Answer::fenced(&ChangedKey { key: Key::new(&key, now), fence })
 }

@@ -30,6 +30,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<ExplainKey>) -> Result<Ans
         environment: key.environment,
         expires_at: key.expires_at,
         revoked_at: key.revoked_at,
+        suspect: key.suspect_since.is_some(),
         tenant_suspended: tenant.suspended_at.is_some(),
         scopes: catalog.scope_set(&key.scopes),
         ceiling: role.as_deref().and_then(|r| catalog.role(r)).map(|role| role.areas),
@@ -37,12 +38,13 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<ExplainKey>) -> Result<Ans
     };
     let names = [key.tenant.to_string(), tenant.slug];
     let request = request_facts(&ctx, &body, &key, &names)?;
-    Answer::json(&explanation(&ctx, &body, &facts, &request, role))
+    Answer::json(&explanation(&ctx, &body, &key, &facts, &request, role))
 }
 
 fn explanation(
     ctx: &Ctx,
     body: &ExplainKey,
+    key: &ApiKey,
     facts: &KeyFacts<'_>,
     request: &RequestFacts,
     role: Option<String>,
@@ -69,6 +71,7 @@ fn explanation(
         code: refusal.as_ref().map(|error| error.code().as_str().to_owned()),
         message: refusal.as_ref().map(|error| error.public().to_owned()),
         failed: denial.map(|denial| denial.step.as_str().to_owned()),
+        suspect_since: key.suspect_since,
         route: matched.map(|route| format!("{} {}", route.method, route.template)),
         required_scopes: matched.map(|r| required_scopes(r, catalog)).unwrap_or_default(),
         role,

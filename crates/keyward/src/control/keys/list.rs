@@ -23,6 +23,7 @@ pub(super) async fn handle(ctx: Ctx, Query(query): Query<ListKeysQuery>) -> Resu
         text: query.text,
         unused_since: unused,
         state: query.state,
+        suspect: query.suspect,
         include_deleted: query.include_deleted.unwrap_or_default(),
         limit: page.limit + 1,
     };

@@ -1,5 +1,7 @@
 //! API keys.
 
+mod confirm;
+mod confirm_all;
 mod create;
 mod delete;
 mod end_overlap;
@@ -36,6 +38,8 @@ pub(super) fn mount(mounts: Mounts) -> Mounts {
         .mount(&operation::END_KEY_OVERLAP, end_overlap::handle)
         .mount(&operation::REVOKE_KEY, revoke::handle)
         .mount(&operation::REISSUE_KEY, reissue::handle)
+        .mount(&operation::CONFIRM_KEY, confirm::handle)
+        .mount(&operation::CONFIRM_KEYS, confirm_all::handle)
         .mount(&operation::EXPLAIN_KEY, explain::handle)
         .mount(&operation::IDENTIFY_KEY, identify::handle)
 }

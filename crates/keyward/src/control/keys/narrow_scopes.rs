@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{find, touched};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<NarrowKeyScopes>) -> Result<Answer> {
@@ -20,6 +20,6 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<NarrowKeyScopes>) -> Resul
     let details = json!({ "before": { "scopes": before }, "after": { "scopes": key.scopes } });
     let change = Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, None);
-    Answer::json(&ChangedKey { key: Key::new(&key, now), fence })
+    let fence = ctx.fence(&committed, None);
+    Answer::fenced(&ChangedKey { key: Key::new(&key, now), fence })
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{find, touched};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<RevokeKey>) -> Result<Answer> {
@@ -25,6 +25,6 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<RevokeKey>) -> Result<Answ
     });
     let change = Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, key.revoked_at);
-    Answer::json(&ChangedKey { key: Key::new(&key, now), fence })
+    let fence = ctx.fence(&committed, key.revoked_at);
+    Answer::fenced(&ChangedKey { key: Key::new(&key, now), fence })
 }

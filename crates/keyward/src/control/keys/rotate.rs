@@ -1,16 +1,17 @@
 //! Rotate an API key: a replacement, and an overlap in which both work.
 
+use keyward_api::fence::Fence;
 use keyward_api::keys::{Key, RotateKey, RotatedKey};
 use keyward_api::secret::ShownOnce;
 use keyward_core::id::KeyId;
 use keyward_core::key::{ApiKey, KeyHint, Minted, Rotation, SecretKind};
 use keyward_core::{Error, Result, Timestamp};
-use keyward_store::{Change, Committed};
+use keyward_store::Change;
 use serde_json::json;
 
 use super::{find, policy, touched};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<RotateKey>) -> Result<Answer> {
@@ -37,7 +38,8 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<RotateKey>) -> Result<Answ
         .replayed_as(replay(&new, &old, rotation, now)?);
     let committed = tx.finish(change).await?;
     let secret = Some(ShownOnce::new(minted.secret.expose()));
-    Answer::json(&rotated(&new, &old, rotation, secret, &committed, now))
+    let fence = ctx.fence(&committed, old.revoked_at);
+    Answer::fenced(&rotated(&new, &old, rotation, secret, fence, now))
 }
 
 fn replacement(
@@ -62,6 +64,7 @@ fn replacement(
         created_at: now,
         expires_at: new_expiry(ctx, old, now),
         rotated_from: Some(old.id),
+        suspect_since: None,
         last_used_at: None,
         last_used_ip: None,
         last_used_agent: None,
@@ -83,7 +86,7 @@ fn rotated(
     old: &ApiKey,
     rotation: Rotation,
     secret: Option<ShownOnce>,
-    committed: &Committed<()>,
+    fence: Fence,
     now: Timestamp,
 ) -> RotatedKey {
     RotatedKey {
@@ -92,14 +95,14 @@ fn rotated(
         secret,
         old: Key::new(old, now),
         overlap_ends_at: rotation.overlap_ends_at,
-        fence: fence(committed, old.revoked_at),
+        fence,
     }
 }
 
 /// What a repeated request gets: everything but the secret. When it is read the write has long
 /// been taken in, so its fence says so without an instant of its own.
 fn replay(new: &ApiKey, old: &ApiKey, rotation: Rotation, now: Timestamp) -> Result<String> {
-    let committed = Committed { value: (), epoch: 0, effective_at: now, waited_ms: 0 };
-    let body = rotated(new, old, rotation, None, &committed, now);
+    let fence = Fence::effective(old.revoked_at, now);
+    let body = rotated(new, old, rotation, None, fence, now);
     serde_json::to_string(&body).map_err(|e| Error::internal(e.to_string()))
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{find, policy, touched};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<UpdateKey>) -> Result<Answer> {
@@ -25,8 +25,8 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<UpdateKey>) -> Result<Answ
     let (before, key) = (Key::new(&before, now), Key::new(&after, now));
     let audit = ctx.audit(&after.id, json!({ "before": before, "after": key }));
     let committed = tx.finish(Change::new((), audit).invalidating([touched(&after)])).await?;
-    let fence = narrowed.then(|| fence(&committed, None));
-    Answer::json(&UpdatedKey { key, fence })
+    let fence = narrowed.then(|| ctx.fence(&committed, None));
+    Answer::fenced(&UpdatedKey { key, fence })
 }
 
 fn apply(key: &mut ApiKey, body: UpdateKey, now: keyward_core::Timestamp) -> Result<()> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{find, roles, shown};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<ChangeMemberRole>) -> Result<Answer> {
@@ -23,6 +23,6 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<ChangeMemberRole>) -> Resu
     let touched = Invalidation::Member(tx.tenant(), after.user);
     let change = Change::new((), ctx.audit(&after.user, details)).invalidating([touched]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, None);
-    Answer::json(&ChangedMember { member: shown(&after), fence })
+    let fence = ctx.fence(&committed, None);
+    Answer::fenced(&ChangedMember { member: shown(&after), fence })
 }

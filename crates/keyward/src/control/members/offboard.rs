@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{find, roles, shown};
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 /// The most active keys of a member who is offboarded: the write and its fence stay short.
@@ -47,9 +47,9 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<OffboardMember>) -> Result
         Some(_) => (0, handled, None),
         None => (handled, 0, (handled > 0).then_some(now)),
     };
-    let fence = fence(&committed, revoked_at);
+    let fence = ctx.fence(&committed, revoked_at);
     let member = shown(&after);
-    Answer::json(&OffboardedMember { member, revoked_keys, rehomed_keys, narrowed_keys, fence })
+    Answer::fenced(&OffboardedMember { member, revoked_keys, rehomed_keys, narrowed_keys, fence })
 }
 
 async fn active_keys(

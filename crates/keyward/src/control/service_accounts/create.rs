@@ -40,7 +40,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CreateServiceAccount>) -> 
         offboarded_at: None,
     };
     let change = Change::new((), ctx.audit(&account.id, json!({ "after": account })))
-        .invalidating([Invalidation::Member(tenant, account.id)])
+        .introducing(Invalidation::Member(tenant, account.id))
         .replayed_as(Answer::kept(&account)?);
     tx.finish(change).await?;
     Answer::json(&account)

@@ -39,7 +39,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CompleteSetup>) -> Result<
     let administrator = users::shown(&administrator);
     let details = json!({ "after": administrator, "adminToken": admin_token });
     let change = Change::new((), ctx.audit(&administrator.id, details))
-        .invalidating([Invalidation::AdminToken(token.id)]);
+        .introducing(Invalidation::AdminToken(token.id));
     tx.finish(change).await?;
     let secret = ShownOnce::new(minted.secret.expose());
     Answer::json(&CompletedSetup { administrator, admin_token, secret })

@@ -30,7 +30,7 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<CreateTenant>) -> Result<A
     tx.enter_in(Chain::Tenant(tenant.id));
     let shown = shown(&tenant);
     let change = Change::new((), ctx.audit(&tenant.id, json!({ "after": shown })))
-        .invalidating([Invalidation::Tenant(tenant.id)])
+        .introducing(Invalidation::Tenant(tenant.id))
         .replayed_as(Answer::kept(&shown)?);
     tx.finish(change).await?;
     Answer::json(&shown)

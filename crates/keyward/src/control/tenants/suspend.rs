@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::shown;
 use crate::control::answer::Answer;
-use crate::control::context::{Ctx, fence};
+use crate::control::context::Ctx;
 use crate::control::input::Json;
 
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<SuspendTenant>) -> Result<Answer> {
@@ -23,6 +23,6 @@ pub(super) async fn handle(ctx: Ctx, Json(body): Json<SuspendTenant>) -> Result<
     let change = Change::new((), ctx.audit(&after.id, details))
         .invalidating([Invalidation::Tenant(after.id)]);
     let committed = tx.finish(change).await?;
-    let fence = fence(&committed, None);
-    Answer::json(&SuspendedTenant { tenant: shown(&after), fence })
+    let fence = ctx.fence(&committed, None);
+    Answer::fenced(&SuspendedTenant { tenant: shown(&after), fence })
 }

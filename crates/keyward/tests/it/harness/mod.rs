@@ -12,4 +12,4 @@ pub(crate) use node::{
     node_on_every_engine_with, write_private,
 };
 pub(crate) use process::{Finished, Process, keyward};
-pub(crate) use site::{KURAMO_HEALTH, LAGOS_PAY, SCOPES, Site, minted};
+pub(crate) use site::{KURAMO_HEALTH, LAGOS_PAY, Minted, SCOPES, Site, minted};

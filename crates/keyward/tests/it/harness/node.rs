@@ -53,7 +53,12 @@ impl TestNode {
         Self::start_at(database, setup, Arc::new(ManualClock::new())).await
     }
 
-    async fn start_at(database: TestDatabase, setup: &Setup, clock: Arc<ManualClock>) -> Self {
+    /// Starts a node on a database that another one ran on.
+    pub(crate) async fn start_at(
+        database: TestDatabase,
+        setup: &Setup,
+        clock: Arc<ManualClock>,
+    ) -> Self {
         let options = DevOptions {
             profile: setup.profile.clone(),
             data_dir: database.data_dir().to_owned(),

@@ -116,7 +116,7 @@ async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
         "listKeys" => return Some(read(node.path(LAGOS_PAY, "/keys"))),
         "getKey" | "updateKey" | "deleteKey" | "narrowKeyScopes" | "rotateKey"
         | "endKeyOverlap" | "revokeKey" | "reissueKey" | "explainKey" | "identifyKey"
-        | "verifyKey" => {}
+        | "confirmKey" | "confirmKeys" | "verifyKey" => {}
         _ => return None,
     }
     let key = node.minted(&["reports:read", "audit:read"]).await;
@@ -130,6 +130,14 @@ async fn of_keys(node: &TestNode, id: &str) -> Option<Request> {
             read(path("/end-overlap"))
         }
         "revokeKey" => with_body(path("/revoke"), json!({ "reason": "unused" })),
+        "confirmKey" | "confirmKeys" => {
+            let sql = format!("UPDATE api_keys SET suspect_since = 1 WHERE key_id = '{}'", key.id);
+            node.database.behind(&sql).await;
+            match id {
+                "confirmKey" => read(path("/confirm")),
+                _ => read(node.path(LAGOS_PAY, "/keys/confirm")),
+            }
+        }
         "reissueKey" => read(path("/reissue")),
         "explainKey" => with_body(path("/explain"), call),
         "identifyKey" => with_body("/v1/keys/identify", json!({ "secret": key.secret })),
@@ -163,6 +171,7 @@ async fn of_the_rest(node: &TestNode, id: &str) -> Option<Request> {
             let id = made["adminToken"]["id"].as_str().unwrap();
             read(format!("/v1/admin-tokens/{id}/revoke"))
         }
+        "exportRevocations" => read("/v1/revocations"),
         "whoami" => read("/v1/whoami"),
         "getOpenapi" => read("/v1/openapi.json"),
         "completeSetup" => {

@@ -1,0 +1,2 @@
+-- Nothing to do on SQLite, which has no roles: whoever can open the file has all of it. The file
+-- keeps the numbers equal on both engines.

@@ -1,0 +1,324 @@
+//! The register of nodes, and what they read to decide from memory.
+
+use std::collections::BTreeSet;
+
+use keyward_core::Timestamp;
+use keyward_core::authority::{Answered, Changed, Fact, Found, Invalidation, Wanted};
+use keyward_core::id::NodeId;
+use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reply, Roster};
+
+use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
+use crate::sql::changes::{self, MAX_TOUCHED};
+use crate::sql::read::parsed;
+use crate::sql::statements;
+use crate::store::Store;
+use crate::tx::SystemTx;
+use crate::tx::sealed::Connected as _;
+
+/// The most rows of the change log that one ask reads; more than any one change has.
+const MAX_READ: usize = 4 * MAX_TOUCHED;
+
+statements! {
+    RENEW = system
+        "UPDATE nodes SET renewals = $2, applied_epoch = $3, hold_ms = $4, renewed_at = $5
+         WHERE node_id = $1 AND renewals < $2";
+    REGISTER = system
+        "INSERT INTO nodes
+           (node_id, renewals, applied_epoch, hold_ms, renewed_at, roles, version, started_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    ACKNOWLEDGE = system
+        "UPDATE nodes SET applied_epoch = $2 WHERE node_id = $1 AND applied_epoch < $2
+           AND $3 = (SELECT incarnation FROM authority WHERE singleton = 1)";
+    LIST = shared "SELECT node_id, applied_epoch, renewals, hold_ms FROM nodes ORDER BY node_id";
+    SHOW = system
+        "SELECT node_id, roles, version, applied_epoch, started_at, renewed_at
+         FROM nodes ORDER BY started_at, node_id";
+    DEREGISTER = system "DELETE FROM nodes WHERE node_id = $1";
+    FORGET = system "DELETE FROM nodes WHERE node_id = $1 AND renewals = $2";
+    SHARE_CHANGES = system_by_engine (sqlite::SHARE_CHANGES, postgres::SHARE_CHANGES);
+    COMMIT_DURABLY = system_by_engine (sqlite::COMMIT_DURABLY, postgres::COMMIT_DURABLY);
+    READ_HISTORY = system_by_engine (sqlite::READ_HISTORY, postgres::READ_HISTORY);
+}
+
+/// A node as people look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Which node.
+    pub node: NodeId,
+    /// What it does.
+    pub roles: String,
+    /// The version of its binary.
+    pub version: String,
+    /// The last change it said it applied.
+    pub applied: Epoch,
+    /// When it started, on its own clock.
+    pub started_at: Timestamp,
+    /// When it last renewed, on its own clock.
+    pub renewed_at: Timestamp,
+}
+
+fn listed_of(row: &Row) -> Result<Listed, StoreError> {
+    Ok(Listed {
+        node: parsed(row, 0)?,
+        applied: Epoch(count(row.int(1)?)),
+        renewals: count(row.int(2)?),
+        hold_ms: count(row.int(3)?),
+    })
+}
+
+/// A number that is never negative.
+fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+fn whole(value: u64) -> Value {
+    Value::from(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// Every node on the register, in any context.
+pub(crate) async fn list(conn: &mut Conn) -> Result<Vec<Listed>, StoreError> {
+    conn.query(&LIST, &[]).await?.iter().map(listed_of).collect()
+}
+
+impl Store {
+    /// Whether other processes can use this database too.
+    pub fn is_shared(&self) -> bool {
+        self.engine_name() == "postgres"
+    }
+
+    /// Answers an ask: what changed after what the node has applied, and with a renewal under the
+    /// shared side of the lock that changes are committed under.
+    pub async fn answer(&self, me: &NodeProfile, ask: Ask) -> Result<Answered, StoreError> {
+        let mut tx = self.read_authority("tell what changed").await?;
+        match tx.history().await? {
+            Ok(_) if ask.renew && self.is_shared() => {
+                drop(tx);
+                self.renew(me, ask).await
+            }
+            Ok(history) => tx.changed_after(ask.applied, history).await,
+            Err(timeline) => {
+                drop(tx);
+                self.adopt(timeline).await?;
+                let text = "the server began another timeline; everything is read anew";
+                Err(StoreError::Unavailable(text.to_owned()))
+            }
+        }
+    }
+
+    /// Enters the server's own history: a standby was promoted, so that commits may be lost that
+    /// nodes have in memory.
+    async fn adopt(&self, timeline: i64) -> Result<(), StoreError> {
+        let mut tx = self.write_authority("enter the timeline of the server").await?;
+        changes::exclude(tx.conn()).await?;
+        changes::adopt_timeline(tx.conn(), timeline).await?;
+        tx.into_conn().commit().await
+    }
+
+    async fn renew(&self, me: &NodeProfile, ask: Ask) -> Result<Answered, StoreError> {
+        let mut tx = self.note_authority("renew the lease of a node").await?;
+        // every statement after this one sees what was committed before the lock was given
+        tx.query(&SHARE_CHANGES, []).await?;
+        let (epoch, incarnation) = tx.epoch().await?;
+        let history = (Epoch(count(epoch)), Incarnation(count(incarnation)));
+        if history.1 != ask.incarnation {
+            // what the node has applied is of another history, and may not be entered in this one
+            return tx.changed_after(history.0, history).await;
+        }
+        let now = self.clock().now().as_millis();
+        let renewal = [
+            Value::from(me.node.to_string()),
+            whole(ask.ticket.0),
+            whole(ask.applied.0),
+            whole(me.hold_ms),
+            Value::from(now),
+        ];
+        if tx.execute(&RENEW, renewal.clone()).await? == 0 {
+            // a registration that a crash of the server could lose would not be waited for
+            tx.query(&COMMIT_DURABLY, []).await?;
+            let [node, renewals, applied, hold_ms, renewed_at] = renewal;
+            let (roles, version) = (me.roles.as_str().into(), me.version.as_str().into());
+            let started_at = Value::from(me.started_at.as_millis());
+            let row = [node, renewals, applied, hold_ms, renewed_at, roles, version, started_at];
+            tx.execute(&REGISTER, row).await?;
+        }
+        let mut answered = tx.changed_after(ask.applied, history).await?;
+        answered.listed = list(tx.conn()).await?;
+        tx.into_conn().commit().await?;
+        Ok(answered)
+    }
+
+    /// The facts about one key or admin token, and about whatever it is decided with, as of one
+    /// snapshot.
+    pub async fn find(&self, wanted: Wanted) -> Result<Found, StoreError> {
+        let mut tx = self.read_authority("look up what a node does not know").await?;
+        let (epoch, incarnation) = match tx.history().await? {
+            Ok(history) => history,
+            Err(_) => return Err(StoreError::Unavailable("a standby was promoted".to_owned())),
+        };
+        let mut facts = Vec::new();
+        match wanted {
+            Wanted::Key(id) => {
+                if let Some(key) = tx.key_authority(id).await? {
+                    let tenant = Invalidation::Tenant(key.tenant);
+                    let owner = Invalidation::Member(key.tenant, key.owner);
+                    facts.push((tenant, tx.fact(tenant).await?));
+                    facts.push((owner, tx.fact(owner).await?));
+                    let subject = Invalidation::Key(key.tenant, id);
+                    facts.push((subject, Fact::Key(Box::new(key))));
+                }
+            }
+            Wanted::AdminToken(id) => {
+                let subject = Invalidation::AdminToken(id);
+                match tx.fact(subject).await? {
+                    Fact::Gone => {}
+                    fact => facts.push((subject, fact)),
+                }
+            }
+        }
+        Ok(Found { incarnation, epoch, facts })
+    }
+
+    /// Notes what a node has applied. Nothing is lost with it: a writer would only wait longer.
+    pub async fn acknowledge(
+        &self,
+        node: NodeId,
+        history: Incarnation,
+        applied: Epoch,
+    ) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.note_authority("note what a node has applied").await?;
+        let values = [Value::from(node.to_string()), whole(applied.0), whole(history.0)];
+        tx.execute(&ACKNOWLEDGE, values).await?;
+        tx.into_conn().commit().await
+    }
+
+    /// The register and the newest change.
+    pub async fn roster(&self) -> Result<Roster, StoreError> {
+        let mut tx = self.read_authority("tell what the nodes have applied").await?;
+        let (epoch, incarnation) = tx.epoch().await?;
+        let listed = list(tx.conn()).await?;
+        Ok(Roster {
+            incarnation: Incarnation(count(incarnation)),
+            epoch: Epoch(count(epoch)),
+            listed,
+        })
+    }
+
+    /// The register for people.
+    pub async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        let mut tx = self.read_authority("show the nodes").await?;
+        let rows = tx.query(&SHOW, []).await?;
+        let node_of = |row: &Row| {
+            Ok(NodeRow {
+                node: parsed(row, 0)?,
+                roles: row.text(1)?.to_owned(),
+                version: row.text(2)?.to_owned(),
+                applied: Epoch(count(row.int(3)?)),
+                started_at: Timestamp::from_millis(row.int(4)?),
+                renewed_at: Timestamp::from_millis(row.int(5)?),
+            })
+        };
+        rows.iter().map(node_of).collect()
+    }
+
+    /// Takes a node off the register, so that no writer waits for it.
+    pub async fn deregister(&self, node: NodeId) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut tx = self.note_authority("take a node off the register").await?;
+        tx.execute(&DEREGISTER, [Value::from(node.to_string())]).await?;
+        tx.into_conn().commit().await
+    }
+
+    /// Takes nodes off the register that were silent for long, unless they have renewed since.
+    pub async fn forget_nodes(&self, silent: &[Listed]) -> Result<u64, StoreError> {
+        let mut tx = self.note_authority("forget nodes that ended").await?;
+        let mut forgotten = 0;
+        for node in silent {
+            let values = [Value::from(node.node.to_string()), whole(node.renewals)];
+            forgotten += tx.execute(&FORGET, values).await?;
+        }
+        tx.into_conn().commit().await?;
+        Ok(forgotten)
+    }
+
+    /// Begins another history, unless somebody has: what nodes have in memory may not be true.
+    pub async fn begin_incarnation(&self, seen: Incarnation) -> Result<(), StoreError> {
+        let mut tx = self.write_authority("begin another incarnation of the authority").await?;
+        changes::exclude(tx.conn()).await?;
+        changes::begin_incarnation(tx.conn(), seen).await?;
+        tx.into_conn().commit().await
+    }
+}
+
+impl SystemTx {
+    /// What changed after an epoch, each with its facts as they are now.
+    async fn changed_after(
+        &mut self,
+        applied: Epoch,
+        (epoch, incarnation): (Epoch, Incarnation),
+    ) -> Result<Answered, StoreError> {
+        let (touched, through) = self.touched_after(applied, epoch).await?;
+        let subjects: BTreeSet<Invalidation> = touched.iter().map(|(_, it)| *it).collect();
+        let mut changed = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            let newest = touched.iter().filter(|(_, it)| *it == subject).map(|(epoch, _)| *epoch);
+            let epoch = newest.max().unwrap_or(through);
+            changed.push(Changed { epoch, subject, fact: self.fact(subject).await? });
+        }
+        let reply = Reply { incarnation, epoch, through };
+        Ok(Answered { reply, changed, listed: Vec::new() })
+    }
+
+    /// What was touched after an epoch, and the last epoch that is whole in the answer.
+    async fn touched_after(
+        &mut self,
+        applied: Epoch,
+        newest: Epoch,
+    ) -> Result<(Vec<(Epoch, Invalidation)>, Epoch), StoreError> {
+        if newest <= applied {
+            return Ok((Vec::new(), newest));
+        }
+        let mut touched = changes::after(self, applied, MAX_READ).await?;
+        if touched.len() < MAX_READ {
+            return Ok((touched, newest));
+        }
+        // the last one may go on behind the limit
+        let cut = touched.last().map_or(newest, |(epoch, _)| *epoch);
+        touched.retain(|(epoch, _)| *epoch < cut);
+        let through = touched.last().map_or(applied, |(epoch, _)| *epoch);
+        Ok((touched, through))
+    }
+
+    /// The present facts about a subject.
+    pub async fn fact(&mut self, subject: Invalidation) -> Result<Fact, StoreError> {
+        Ok(match subject {
+            Invalidation::Key(_, id) => {
+                self.key_authority(id).await?.map_or(Fact::Gone, |key| Fact::Key(Box::new(key)))
+            }
+            Invalidation::Member(tenant, user) => {
+                self.member_authority(tenant, user).await?.map_or(Fact::Gone, Fact::Member)
+            }
+            Invalidation::Tenant(id) => {
+                self.tenant_authority(id).await?.map_or(Fact::Gone, Fact::Tenant)
+            }
+            Invalidation::AdminToken(id) => self
+                .admin_token_authority(id)
+                .await?
+                .map_or(Fact::Gone, |token| Fact::AdminToken(Box::new(token))),
+        })
+    }
+
+    /// The newest change, and the incarnation; or, when the server's own history is another one
+    /// than on record, which one that is.
+    async fn history(&mut self) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
+        let row = self.query_one(&READ_HISTORY, []).await?;
+        match (row.opt_int(2)?, row.opt_int(3)?) {
+            (Some(now), recorded) if recorded != Some(now) => Ok(Err(now)),
+            _ => Ok(Ok((Epoch(count(row.int(0)?)), Incarnation(count(row.int(1)?))))),
+        }
+    }
+}
