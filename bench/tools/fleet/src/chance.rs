@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A source that several tasks may share (SplitMix64).
+/// A source that several tasks may share (`SplitMix64`).
 pub(crate) struct Chance(AtomicU64);
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -13,7 +13,7 @@ use crate::moment;
 use crate::node::code;
 
 /// How long making something is tried while there are faults.
-const MAKE_WITHIN: Duration = Duration::from_secs(60);
+const MAKE_WITHIN: Duration = Duration::from_mins(1);
 /// Between two attempts.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Calls that make keys at once.
@@ -165,7 +165,7 @@ impl Fleet {
             let ledger = Arc::clone(&self.ledger);
             probes.spawn(async move {
                 for _ in 0..times {
-                    let stopped = ledger.is_stopped(&key, moment::now_ns());
+                    let stopped = key.is_stopped(moment::now_ns());
                     let asked = node.ask(&key, stopped).await;
                     ledger.judge(&key, &asked);
                 }

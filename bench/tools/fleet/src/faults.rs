@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyward_testkit::Fault;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
-use crate::fault_proxy::Mode;
 use crate::fleet::Fleet;
 use crate::moment;
 
@@ -17,6 +17,9 @@ const NETWORK: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const BETWEEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 const DATABASE_DOWN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3));
 const SLOWEST: Duration = Duration::from_millis(150);
+
+/// Long enough for every connection to notice a reset.
+const RESET: Duration = Duration::from_millis(50);
 
 /// Faults that go on until they are stopped.
 pub(crate) struct Faults {
@@ -141,24 +144,28 @@ impl Source {
         while !*self.stop.borrow() {
             self.last(self.chance.span(BETWEEN.0, BETWEEN.1)).await;
             let Some(node) = self.chance.pick(&self.fleet.nodes) else { break };
-            let mode = match self.chance.below(5) {
-                0 => Mode::Stall,
-                1 => Mode::StallRequests,
-                2 => Mode::StallAnswers,
-                3 => Mode::Reset,
-                _ => Mode::Delay(self.chance.span(Duration::from_millis(1), SLOWEST)),
+            let fault = match self.chance.below(6) {
+                0 => Fault::Stall,
+                1 => Fault::StallRequests,
+                2 => Fault::StallAnswers,
+                3 => Fault::Drop,
+                4 => Fault::Reset,
+                _ => {
+                    let least = self.chance.span(Duration::from_millis(1), SLOWEST);
+                    Fault::Delay { least, jitter: least }
+                }
             };
             let span = self.chance.span(NETWORK.0, NETWORK.1);
-            self.say(format!("node {}: {mode:?} for {span:?}", node.number));
+            self.say(format!("node {}: {fault:?} for {span:?}", node.number));
             self.count("networkFaults");
-            node.proxy.set(mode);
+            node.proxy.set(fault);
             self.last(span).await;
             // half of the time what was held back is delivered, else it is lost with its connection
             if self.chance.below(2) == 0 {
-                node.proxy.set(Mode::Reset);
-                moment::pause(Duration::from_millis(5)).await;
+                node.proxy.set(Fault::Reset);
+                moment::pause(RESET).await;
             }
-            node.proxy.set(Mode::Pass);
+            node.proxy.set(Fault::Pass);
             self.say(format!("node {}: everything passes", node.number));
         }
         Ok(())

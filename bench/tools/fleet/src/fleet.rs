@@ -1,23 +1,24 @@
 //! Everything that runs: database, proxies, nodes, upstream; and how to reach it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use keyward_testkit::{Fault, FaultProxy};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::chance::Chance;
-use crate::fault_proxy::{FaultProxy, Mode};
 use crate::ledger::Ledger;
 use crate::lowering::PROBED_AT_ONCE;
 use crate::node::{self, Node};
 use crate::options::Place;
-use crate::postgres::Postgres;
+use crate::postgres::{self, Postgres};
 use crate::upstream;
 
 /// A running deployment.
@@ -57,11 +58,12 @@ impl Fleet {
         let token = deployment.prepare(&postgres).await?;
         let mut all = Vec::new();
         for number in 0..usize::try_from(nodes)? {
-            let proxy = FaultProxy::begin(postgres.port, chance.fork(7)).await?;
+            let proxy =
+                FaultProxy::before(SocketAddr::from((Ipv4Addr::LOCALHOST, postgres.port))).await;
             let home = folder.path().join(format!("node-{number}"));
             std::fs::create_dir(&home)?;
             let node = Node::new(number, &deployment.binary, home, proxy, &chance)?;
-            let url = postgres.url("keyward_app", "keyward", node.proxy.port);
+            let url = postgres::url("keyward_app", "keyward", node.proxy.address().port());
             let settings = deployment.settings(&node.listeners(), gateway_settings);
             let settings = format!("{settings}{}\n", place.settings.replace("\\n", "\n"));
             private(&node.settings_file(), &settings)?;
@@ -83,7 +85,7 @@ impl Fleet {
     /// Ends every fault: processes go on, proxies pass, what was killed runs again.
     pub(crate) async fn heal(&self) -> anyhow::Result<()> {
         for node in &self.nodes {
-            node.proxy.set(Mode::Pass);
+            node.proxy.set(Fault::Pass);
             node.freeze(false).await?;
         }
         let mut postgres = self.postgres.lock().await;
@@ -123,7 +125,7 @@ struct Deployment<'a> {
     binary: PathBuf,
     profile: PathBuf,
     folder: &'a Path,
-    api: std::net::SocketAddr,
+    api: SocketAddr,
 }
 
 impl Deployment<'_> {
@@ -150,8 +152,8 @@ impl Deployment<'_> {
         private(&self.folder.join("assertion"), &"5".repeat(64))?;
         let home = self.folder.join("prepare");
         std::fs::create_dir(&home)?;
-        let url = postgres.url("keyward_app", "keyward", postgres.port);
-        let owner = postgres.url("keyward_owner", "keyward", postgres.port);
+        let url = postgres::url("keyward_app", "keyward", postgres.port);
+        let owner = postgres::url("keyward_owner", "keyward", postgres.port);
         private(&home.join("store-url"), &url)?;
         private(&home.join("migrate-url"), &owner)?;
         let settings = self.settings("", "");

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +52,18 @@ struct Accepted {
     node: usize,
     /// Whether the upstream saw it, or only our own answer says so.
     by: &'static str,
+}
+
+impl Key {
+    /// Notes that a call is about to be sent that lowers the authority of this key.
+    pub(crate) fn lowering(&self, sent: u64) {
+        self.life.lock().lowering_sent.get_or_insert(sent);
+    }
+
+    /// Whether a request that was sent then must be refused.
+    pub(crate) fn is_stopped(&self, sent: u64) -> bool {
+        self.life.lock().lowered.is_some_and(|at| sent > at)
+    }
 }
 
 /// How one request ended.
@@ -137,6 +149,7 @@ pub(crate) struct Ledger {
     faults: Mutex<Vec<(u64, String)>>,
     violations: Mutex<Vec<Violation>>,
     violated: AtomicU64,
+    rehearses: AtomicBool,
     tally: RwLock<Arc<Tally>>,
     accepted_upstream: AtomicU64,
     /// How long killed nodes took from start to ready, in nanoseconds.
@@ -153,6 +166,7 @@ impl Ledger {
             faults: Mutex::default(),
             violations: Mutex::default(),
             violated: AtomicU64::new(0),
+            rehearses: AtomicBool::new(false),
             tally: RwLock::default(),
             accepted_upstream: AtomicU64::new(0),
             starts: Mutex::default(),
@@ -193,9 +207,18 @@ impl Ledger {
         self.starts.lock().clone()
     }
 
+    /// While it rehearses, violations are counted and not told; afterwards the count is 0 again.
+    pub(crate) fn rehearse(&self, begins: bool) {
+        self.rehearses.store(begins, Ordering::Relaxed);
+        self.violated.store(0, Ordering::Relaxed);
+    }
+
     /// Notes a violation with its story.
     pub(crate) fn violation(&self, promise: &'static str, story: Value) {
         self.violated.fetch_add(1, Ordering::Relaxed);
+        if self.rehearses.load(Ordering::Relaxed) {
+            return;
+        }
         let mut violations = self.violations.lock();
         if violations.len() < STORIES {
             eprintln!("VIOLATION of {promise}: {story:#}");
@@ -254,18 +277,13 @@ impl Ledger {
         chance.pick(&self.working.read()).cloned()
     }
 
-    /// Notes that a call is about to be sent that lowers the authority of this key.
-    pub(crate) fn lowering(&self, key: &Key, sent: u64) {
-        key.life.lock().lowering_sent.get_or_insert(sent);
-    }
-
     /// From `at` on nobody may accept the key.
-    pub(crate) fn lowered(&self, key: &Arc<Key>, at: u64, story: Value) {
+    pub(crate) fn lowered(&self, key: &Arc<Key>, at: u64, story: &Value) {
         let mut life = key.life.lock();
         life.lowering_sent.get_or_insert(at);
         if life.lowered.is_none_or(|known| at < known) {
             life.lowered = Some(at);
-            life.story = story;
+            life.story = story.clone();
         }
         self.judge_life(key, &mut life);
         drop(life);
@@ -275,11 +293,6 @@ impl Ledger {
             let excess = stopped.len() - STOPPED_KEPT;
             stopped.drain(..excess);
         }
-    }
-
-    /// Whether a request that was sent then must be refused.
-    pub(crate) fn is_stopped(&self, key: &Key, sent: u64) -> bool {
-        key.life.lock().lowered.is_some_and(|at| sent > at)
     }
 
     // -- judgement -----------------------------------------------------------------------------

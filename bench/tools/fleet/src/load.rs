@@ -104,7 +104,7 @@ impl Worker {
                 Kind::Balanced => fleet.ledger.any_working(&fleet.chance),
             };
             let Some(key) = key else { continue };
-            let stopped = fleet.ledger.is_stopped(&key, moment::now_ns());
+            let stopped = key.is_stopped(moment::now_ns());
             let asked = node.ask(&key, stopped).await;
             fleet.ledger.judge(&key, &asked);
             self.note(&asked);

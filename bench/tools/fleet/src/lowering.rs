@@ -107,7 +107,7 @@ impl Fleet {
             attempt += 1;
             let node = through.unwrap_or_else(|| self.chance.below(self.nodes.len()));
             for key in &lowering.keys {
-                self.ledger.lowering(key, begun);
+                key.lowering(begun);
             }
             match self.call_node(node, call, &headers, &lowering.body).await {
                 Ok(called) if matches!(called.status, 200..=202) => {
@@ -120,7 +120,7 @@ impl Fleet {
                         let story = json!({ "path": lowering.path, "answer": called.body });
                         self.ledger.violation("the wire contract", story);
                     }
-                    self.stop_at(&lowering, called.done + LOST_ANSWER_NS, json!("answer lost"));
+                    self.stop_at(&lowering, called.done + LOST_ANSWER_NS, &json!("answer lost"));
                     return Lowered { attempts: attempt, ..Lowered::default() };
                 }
                 Ok(called) => self.ledger.tally().add(status_name(called.status), 1),
@@ -146,7 +146,7 @@ impl Fleet {
                 let story = json!({ "path": lowering.path, "answer": called.body });
                 self.ledger.violation("the wire contract", story);
             }
-            self.stop_at(&lowering, called.done + LOST_ANSWER_NS, json!("answer lost"));
+            self.stop_at(&lowering, called.done + LOST_ANSWER_NS, &json!("answer lost"));
             return Lowered { attempts, ..Lowered::default() };
         };
         let effective = fence.status == "effective";
@@ -160,7 +160,7 @@ impl Fleet {
         }
         let waited_ms = fence.waited_ms;
         if effective {
-            self.stop_at(&lowering, called.done, story);
+            self.stop_at(&lowering, called.done, &story);
         } else {
             self.follow(&lowering, &fence, called, story).await;
         }
@@ -169,10 +169,10 @@ impl Fleet {
     }
 
     /// Nobody may accept the keys from then on, or from the instant the change is about.
-    fn stop_at(&self, lowering: &Lowering, at: u64, story: Value) {
+    fn stop_at(&self, lowering: &Lowering, at: u64, story: &Value) {
         let at = lowering.not_before.map_or(at, |instant| at.max(moment::of_wall(instant)));
         for key in &lowering.keys {
-            self.ledger.lowered(key, at, story.clone());
+            self.ledger.lowered(key, at, story);
         }
     }
 
@@ -183,7 +183,7 @@ impl Fleet {
             let why = json!({ "why": "202 without effectiveBy", "call": story });
             return self.ledger.violation("R7", why);
         };
-        self.stop_at(lowering, by, story.clone());
+        self.stop_at(lowering, by, &story);
         let path = format!("/v1/tenants/{}/changes/{}", lowering.tenant, fence.epoch);
         let mut last = Value::Null;
         while moment::now_ns() < by + POLL_BEYOND_NS {
@@ -192,7 +192,7 @@ impl Fleet {
                 let status = Fence::read(&asked.body).map(|fence| fence.status);
                 match (asked.status, status.as_deref()) {
                     (200, Some("effective")) => {
-                        self.stop_at(lowering, asked.done, story);
+                        self.stop_at(lowering, asked.done, &story);
                         self.ledger.tally().add("propagatingThenEffective", 1);
                         return;
                     }

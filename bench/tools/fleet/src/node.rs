@@ -11,8 +11,9 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+use keyward_testkit::FaultProxy;
+
 use crate::chance::Chance;
-use crate::fault_proxy::FaultProxy;
 use crate::ledger::{Asked, Key, Outcome};
 use crate::moment;
 use crate::pool::{Exchange, Pool};
@@ -154,6 +155,15 @@ impl Node {
 
     pub(crate) async fn runs(&self) -> bool {
         self.process.lock().await.as_mut().is_some_and(|process| !process.has_ended())
+    }
+
+    /// The resident memory of the process in MB of 10^6 bytes.
+    pub(crate) async fn resident_mb(&self) -> Option<f64> {
+        let pid = self.process.lock().await.as_ref()?.pid().as_raw_nonzero();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u32 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(f64::from(kib) * 1024.0 / 1e6)
     }
 
     /// The status of a path of the internal listener.

@@ -115,15 +115,10 @@ impl Postgres {
 
     /// A connection past every proxy, with every right.
     pub(crate) async fn superuser(&self, database: &str) -> anyhow::Result<Client> {
-        let url = self.url("postgres", database, self.port);
+        let url = url("postgres", database, self.port);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
-    }
-
-    /// The address of a role, through the port of a proxy or directly.
-    pub(crate) fn url(&self, role: &str, database: &str, port: u16) -> String {
-        format!("postgres://{role}:fleet@127.0.0.1:{port}/{database}")
     }
 
     /// Kills the server and every one of its processes, without a chance to write anything.
@@ -161,6 +156,11 @@ impl Postgres {
         process.signal(Signal::QUIT)?;
         process.ended(STOP_WITHIN).await.map(|_| ())
     }
+}
+
+/// The address of a role, through the port of a proxy or directly.
+pub(crate) fn url(role: &str, database: &str, port: u16) -> String {
+    format!("postgres://{role}:fleet@127.0.0.1:{port}/{database}")
 }
 
 /// The folder with the server's programs, of the latest version that is installed.

@@ -24,6 +24,20 @@ pub(crate) struct Report {
     phases: Mutex<Map<String, Value>>,
 }
 
+/// Named figures.
+#[derive(Default)]
+pub(crate) struct Figures(Map<String, Value>);
+
+impl Figures {
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    pub(crate) fn shown(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
 /// Spans in nanoseconds, sorted.
 pub(crate) struct Spans(Vec<u64>);
 
@@ -81,7 +95,7 @@ impl Report {
     }
 
     /// The figures of a phase.
-    pub(crate) fn phase(&self, name: &str, figures: Value, tally: &Arc<Tally>) {
+    pub(crate) fn phase(&self, name: &str, figures: &Value, tally: &Arc<Tally>) {
         let figures = json!({ "figures": figures, "requests": tally.shown() });
         self.phases.lock().insert(name.to_owned(), figures);
     }
@@ -94,13 +108,18 @@ impl Report {
     /// The table in Markdown.
     pub(crate) fn table(&self) -> String {
         let mut table = String::from("| | wanted | measured | |\n| --- | --- | --- | --- |\n");
-        for Row { what, wanted, got, met } in &*self.rows.lock() {
+        for Row { what, wanted, got, met } in self.rows.lock().iter() {
             let verdict = match met {
                 Some(true) => "reached",
                 Some(false) => "**not reached**",
                 None => "",
             };
-            table += &format!("| {what} | {wanted} | {got} | {verdict} |\n");
+            for cell in [what, wanted, got, verdict] {
+                table.push_str("| ");
+                table.push_str(cell);
+                table.push(' ');
+            }
+            table.push_str("|\n");
         }
         table
     }
@@ -118,7 +137,7 @@ impl Report {
 }
 
 /// What belongs over every table of results.
-pub(crate) fn circumstances(seed: u64, binary: &std::path::Path) -> Value {
+pub(crate) fn circumstances(seed: u64, binary: &std::path::Path) -> Figures {
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -127,15 +146,15 @@ pub(crate) fn circumstances(seed: u64, binary: &std::path::Path) -> Value {
     let cpus = file("/proc/cpuinfo");
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let changed = run("git", &["status", "--porcelain", "--untracked-files=no"]);
-    json!({
-        "seed": seed,
-        "commit": run("git", &["rev-parse", "--short", "HEAD"]),
-        "changedSince": changed.is_some_and(|list| !list.is_empty()),
-        "keyward": run(&binary.to_string_lossy(), &["--version"]),
-        "kernel": file("/proc/sys/kernel/osrelease").trim(),
-        "processors": std::thread::available_parallelism().map_or(0, usize::from),
-        "processor": model.map(|(_, name)| name),
-        "loadAverage": file("/proc/loadavg").trim(),
-        "wallMs": moment::wall_ms(),
-    })
+    let mut figures = Figures::default();
+    figures.set("seed", seed);
+    figures.set("commit", run("git", &["rev-parse", "--short", "HEAD"]));
+    figures.set("changedSince", changed.is_some_and(|list| !list.is_empty()));
+    figures.set("keyward", run(&binary.to_string_lossy(), &["--version"]));
+    figures.set("kernel", file("/proc/sys/kernel/osrelease").trim());
+    figures.set("processors", std::thread::available_parallelism().map_or(0, usize::from));
+    figures.set("processor", model.map(|(_, name)| name));
+    figures.set("loadAverage", file("/proc/loadavg").trim());
+    figures.set("wallMs", moment::wall_ms());
+    figures
 }

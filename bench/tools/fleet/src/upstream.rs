@@ -1,6 +1,7 @@
 //! The product's API behind the gateways: it answers everything and says what it got.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(crate) async fn begin(ledger: Arc<Ledger>) -> anyhow::Result<SocketAddr> {
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             let ledger = Arc::clone(&ledger);
-            let service = service_fn(move |request| answer(request, Arc::clone(&ledger)));
+            let service = service_fn(move |request| ready(answer(&request, &ledger)));
             let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
                 // a node that was killed leaves its connections
@@ -40,9 +41,9 @@ pub(crate) async fn begin(ledger: Arc<Ledger>) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    ledger: Arc<Ledger>,
+fn answer(
+    request: &Request<Incoming>,
+    ledger: &Ledger,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let headers = request.headers();
     let key = text(headers, KEY_ID);

@@ -117,25 +117,21 @@ impl Wire {
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failure> {
-        // an answer may stand in the buffer of a connection that no longer takes requests
-        let written = self.stream.write_all(request).await;
+        // when this fails, an answer may stand in the buffer all the same
+        let _ = self.stream.write_all(request).await;
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
             }
             match self.more().await {
-                Ok(0) if self.buffer.is_empty() => {
+                Ok(0) | Err(_) if self.buffer.is_empty() => {
                     return Err(Failure::Unanswered { answers: self.answers });
                 }
                 Ok(0) => return Err(Failure::Broken("closed within a head".to_owned())),
                 Ok(_) => {}
-                Err(_) if self.buffer.is_empty() => {
-                    return Err(Failure::Unanswered { answers: self.answers });
-                }
                 Err(error) => return Err(Failure::Broken(error.to_string())),
             }
         };
-        drop(written);
         let head: Vec<u8> = self.buffer.drain(..end).collect();
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use keyward_testkit::Fault;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{Run, latencies};
-use crate::fault_proxy::Mode;
 use crate::fleet::Fleet;
 use crate::ledger::{Asked, Outcome};
 use crate::lowering::Lowering;
 use crate::moment;
 use crate::node::Node;
+use crate::report::Figures;
 
 /// Requests under way on each node, and the pause of each between two.
 const ASKERS: usize = 3;
@@ -37,9 +38,9 @@ const TRANSACTIONS: &str = "SELECT (xact_commit + xact_rollback)::bigint FROM pg
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Away {
     /// One node's network does this.
-    OneNode(Mode),
+    OneNode(Fault),
     /// The network of all nodes does this.
-    AllNodes(Mode),
+    AllNodes(Fault),
     /// Every process of the database is stopped, and goes on afterwards.
     DatabaseStopped,
     /// `kill -9` of every process of the database.
@@ -47,16 +48,16 @@ enum Away {
 }
 
 const EVERY: [Away; 8] = [
-    Away::OneNode(Mode::Stall),
-    Away::OneNode(Mode::StallRequests),
-    Away::OneNode(Mode::StallAnswers),
-    Away::OneNode(Mode::Reset),
-    Away::AllNodes(Mode::Stall),
-    Away::AllNodes(Mode::Reset),
+    Away::OneNode(Fault::Stall),
+    Away::OneNode(Fault::StallRequests),
+    Away::OneNode(Fault::StallAnswers),
+    Away::OneNode(Fault::Reset),
+    Away::AllNodes(Fault::Stall),
+    Away::AllNodes(Fault::Reset),
     Away::DatabaseStopped,
     Away::DatabaseKilled,
 ];
-const QUICK: [Away; 1] = [Away::OneNode(Mode::Stall)];
+const QUICK: [Away; 1] = [Away::OneNode(Fault::Stall)];
 
 impl Run {
     pub(super) async fn away(&self) -> anyhow::Result<()> {
@@ -75,7 +76,7 @@ impl Run {
 
     async fn one(&self, away: Away) -> anyhow::Result<Value> {
         let steady = match away {
-            Away::AllNodes(Mode::Stall) => Some(self.transactions_of(COUNTED).await?),
+            Away::AllNodes(Fault::Stall) => Some(self.transactions_of(COUNTED).await?),
             _ => None,
         };
         let key = self.fleet.key(&self.home).await?;
@@ -84,7 +85,8 @@ impl Run {
         self.fleet.ledger.fault(format!("authority away: {away:?}"));
         self.cut(away).await?;
         let cut = moment::now_ns();
-        let mut figures = json!({ "away": format!("{away:?}") });
+        let mut figures = Figures::default();
+        figures.set("away", format!("{away:?}"));
         if matches!(away, Away::OneNode(_)) {
             // node 0 is the one that is cut off
             let through = 1 + self.fleet.chance.below(self.fleet.nodes.len() - 1);
@@ -94,7 +96,7 @@ impl Run {
             let wanted = format!("≤ {:.0} ms", moment::ms(bound));
             let what = format!("revoke answer, {away:?}");
             self.report.wants(&what, &wanted, format!("{:.0} ms", moment::ms(took)), took <= bound);
-            figures["revokeMs"] = json!(moment::ms(took));
+            figures.set("revokeMs", moment::ms(took));
         }
         let until = cut + self.lease_ns() + moment::ns(BEYOND_LEASE);
         moment::pause_until(until).await;
@@ -105,19 +107,19 @@ impl Run {
             let got = format!("{after} after, {steady} before");
             let what = format!("transactions in {COUNTED:?} around {away:?}");
             self.report.wants(&what, "≤ 2 ×", got, after <= steady.max(1) * 2);
-            figures["transactions"] = json!({ "before": steady, "after": after });
+            figures.set("transactions", json!({ "before": steady, "after": after }));
         }
         moment::pause_until(healed + moment::ns(WATCHED)).await;
         let asked = askers.end().await;
         self.judge_away(away, cut, until, healed, &asked, &mut figures);
         self.fleet.converge(healed, self.lease_ns()).await?;
-        Ok(figures)
+        Ok(figures.shown())
     }
 
     async fn cut(&self, away: Away) -> anyhow::Result<()> {
         match away {
-            Away::OneNode(mode) => self.fleet.node(0)?.proxy.set(mode),
-            Away::AllNodes(mode) => self.fleet.nodes.iter().for_each(|node| node.proxy.set(mode)),
+            Away::OneNode(fault) => self.fleet.node(0)?.proxy.set(fault),
+            Away::AllNodes(fault) => self.fleet.nodes.iter().for_each(|node| node.proxy.set(fault)),
             Away::DatabaseStopped => self.fleet.postgres.lock().await.freeze(true),
             Away::DatabaseKilled => self.fleet.postgres.lock().await.kill().await?,
         }
@@ -131,7 +133,7 @@ impl Run {
         until: u64,
         healed: u64,
         asked: &[Asked],
-        figures: &mut Value,
+        figures: &mut Figures,
     ) {
         let alone = matches!(away, Away::OneNode(_));
         let lease_end = cut + self.lease_ns();
@@ -144,7 +146,8 @@ impl Run {
         let proper = |it: &&&Asked| it.outcome == Outcome::Unavailable { retry_after: true };
         let properly = without.iter().filter(proper).count();
         for story in wrongly.iter().take(3) {
-            let story = json!({ "away": figures, "cutMs": moment::ms(cut), "asked": story });
+            let story =
+                json!({ "away": format!("{away:?}"), "cutMs": moment::ms(cut), "asked": story });
             self.fleet.ledger.violation("R4", story);
         }
         let got = format!(
@@ -160,16 +163,19 @@ impl Run {
         let got = format!("{back:.0} ms");
         let what = format!("{away:?}: all requests served again after");
         self.report.wants(&what, "≤ 5000 ms", got, back <= BACK_WITHIN_MS);
-        figures["afterLease"] = json!({
-            "requests": without.len(), "accepted": wrongly.len(), "unavailable": properly,
-        });
-        figures["backMs"] = json!(back);
+        figures.set(
+            "afterLease",
+            json!({
+                "requests": without.len(), "accepted": wrongly.len(), "unavailable": properly,
+            }),
+        );
+        figures.set("backMs", back);
         if alone {
             let others = asked.iter().filter(|it| it.node != 0);
             let failed = others.filter(|it| it.outcome != Outcome::Accepted).count();
             let what = format!("{away:?}: requests to the other nodes that failed");
             self.report.wants(&what, "0", failed.to_string(), failed == 0);
-            figures["othersFailed"] = json!(failed);
+            figures.set("othersFailed", failed);
         }
     }
 

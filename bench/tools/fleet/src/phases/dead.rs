@@ -8,7 +8,7 @@ use super::{Run, latencies, shown_ms};
 use crate::load::{Kind, Load};
 use crate::lowering::Lowering;
 use crate::moment;
-use crate::report::Spans;
+use crate::report::{Figures, Spans};
 
 const BEFORE_NOTICED: usize = 3;
 const AT_ONCE: usize = 20;
@@ -50,26 +50,22 @@ impl Run {
             self.fleet.ledger.violation("R5", json!({ "deadNode": waiting.shown() }));
         }
 
-        let mut figures = json!({ "waiting": waiting.shown() });
+        let mut figures = Figures::default();
+        figures.set("waiting", waiting.shown());
         let mut revoked = waiting.count();
         if !self.options.quick {
-            revoked += self.noticed(killed, dead, &mut figures).await?;
+            revoked += self.noticed(killed, &mut figures).await?;
         }
         load.end().await;
         self.fleet.heal().await?;
         let took = self.fleet.converge(moment::now_ns(), self.lease_ns()).await?;
         self.report.says("the killed node is back and has caught up after", shown_ms(took));
-        self.close("dead", figures).await;
+        self.close("dead", figures.shown()).await;
         Ok(revoked)
     }
 
     /// Revokes now and then until nobody waits for the dead node, and measures again.
-    async fn noticed(
-        &self,
-        killed: u64,
-        dead: usize,
-        figures: &mut serde_json::Value,
-    ) -> anyhow::Result<usize> {
+    async fn noticed(&self, killed: u64, figures: &mut Figures) -> anyhow::Result<usize> {
         let mut revoked = 0;
         let bound = self.lease_ns() * NOTICED_WITHIN_LEASES;
         let noticed = loop {
@@ -95,9 +91,8 @@ impl Run {
         let got = format!("{} ({} calls)", after.text(), after.count());
         let what = "revoke answer, the dead node forgotten: p50 / p99 / max";
         self.report.wants(what, "p50 ≤ 10 ms", got, after.at(500) <= 10.0);
-        figures["noticedMs"] = json!(moment::ms(noticed));
-        figures["after"] = after.shown();
-        figures["deadNode"] = json!(dead);
+        figures.set("noticedMs", moment::ms(noticed));
+        figures.set("after", after.shown());
         Ok(revoked)
     }
 

@@ -11,7 +11,8 @@ mod rotations;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use anyhow::ensure;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,7 @@ use crate::control::Home;
 use crate::fleet::Fleet;
 use crate::ledger::Key;
 use crate::lowering::{Lowered, Lowering};
+use crate::moment;
 use crate::options::{Phase, RunOptions};
 use crate::report::{Report, Spans};
 
@@ -39,6 +41,7 @@ impl Run {
         let home = fleet.home("owner").await?;
         let keys = fleet.keys(&home, WORKING_KEYS).await?;
         fleet.ledger.employ(&keys);
+        check_the_judge(&fleet, &home).await?;
         Ok(Self { fleet, options, report: Report::default(), home })
     }
 
@@ -79,7 +82,7 @@ impl Run {
         self.fleet.probed().await;
         self.fleet.ledger.focus(&[]);
         let tally = self.fleet.ledger.begin_tally();
-        self.report.phase(name, figures, &tally);
+        self.report.phase(name, &figures, &tally);
     }
 
     /// Revokes these keys, this many calls at once.
@@ -96,6 +99,22 @@ impl Run {
         }
         calls.join_all().await
     }
+}
+
+/// A key that works and is said to have stopped must be found out, or nothing here means anything.
+async fn check_the_judge(fleet: &Arc<Fleet>, home: &Home) -> anyhow::Result<()> {
+    let key = fleet.key(home).await?;
+    fleet.ledger.rehearse(true);
+    fleet.ledger.lowered(&key, moment::now_ns(), &json!("never asked for"));
+    fleet.try_everywhere(&key, 1).await;
+    let found = fleet.ledger.violated();
+    fleet.ledger.rehearse(false);
+    ensure!(found == 1, "the judge did not see that a stopped key was accepted");
+    // the others go on as if nothing had been
+    fleet.lower(Lowering::revoke(&key), None, None).await;
+    fleet.probed().await;
+    fleet.ledger.begin_tally();
+    Ok(())
 }
 
 /// How long the calls took that were answered.

@@ -45,14 +45,14 @@ impl Run {
         self.judge_rolling(&served, &revokes);
         self.report.says("SIGTERM to end: p50 / p99 / max", ends.text());
         self.report.says("start to ready: p50 / p99 / max", starts.text());
-        let revoked = revokes.count();
+        let count = revokes.count();
         let figures = json!({
             "ends": ends.shown(), "starts": starts.shown(), "revokes": revokes.shown(),
         });
         let took = self.fleet.converge(moment::now_ns(), self.lease_ns()).await?;
         self.report.says("converged after the last restart after", super::shown_ms(took));
         self.close("rolling", figures).await;
-        Ok(revoked)
+        Ok(count)
     }
 
     fn judge_rolling(&self, served: &Served, revokes: &Spans) {

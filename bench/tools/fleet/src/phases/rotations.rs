@@ -75,9 +75,9 @@ impl Run {
             let (_, new, ends) = line.rotate(&key, SHORT).await?;
             let ends = moment::of_wall(ends);
             // the conversion of instants is exact to two milliseconds
-            self.fleet.ledger.lowering(&key, ends.saturating_sub(3_000_000));
+            key.lowering(ends.saturating_sub(3_000_000));
             let story = json!({ "overlapOf": key.id, "endsMs": moment::ms(ends) });
-            self.fleet.ledger.lowered(&key, ends, story);
+            self.fleet.ledger.lowered(&key, ends, &story);
             let fleet = Arc::clone(&self.fleet);
             tried.spawn(async move {
                 while moment::now_ns() < ends + moment::ns(BEYOND) {
