@@ -171,9 +171,18 @@ async fn admit(address: &Address, config: &StoreConfig) -> Result<(), StoreError
 /// Hints do not come through a pooler that lends connections by the transaction.
 fn listens_at(config: &StoreConfig, store: &Address) -> Result<Option<Address>, StoreError> {
     match (&config.listen, config.pooler) {
-        (Listen::Apart(url), _) => Address::parse(url, &config.limits).map(Some),
+        (Listen::Apart(url), _) => match Address::parse(url, &config.limits) {
+            Err(StoreError::Refused(text)) => {
+                Err(StoreError::Refused(format!("the address to listen at: {text}")))
+            }
+            parsed => parsed.map(Some),
+        },
         (Listen::WithStore, Pooler::None) => Ok(Some(store.clone())),
-        (Listen::WithStore, Pooler::Transaction) | (Listen::Off, _) => Ok(None),
+        (Listen::WithStore, Pooler::Transaction) => {
+            tracing::info!("no hints come through the pooler: set store.listen-url-file");
+            Ok(None)
+        }
+        (Listen::Off, _) => Ok(None),
     }
 }
 

@@ -143,12 +143,29 @@ pub(crate) struct StoreSettings {
     pub(crate) url_file: Option<PathBuf>,
     /// PostgreSQL: a file with the address of the owner role, for migrations.
     pub(crate) migrate_url_file: Option<PathBuf>,
-    /// PostgreSQL: connections of this node.
+    /// PostgreSQL: what stands between this node and the server.
+    pub(crate) pooler: StorePooler,
+    /// PostgreSQL: whether changes of other nodes are heard, beside being looked for.
+    pub(crate) listen: bool,
+    /// PostgreSQL: a file with the address to hear them at, which leads past a pooler.
+    pub(crate) listen_url_file: Option<PathBuf>,
+    /// PostgreSQL: connections of this node, beside the few that are kept for its lease.
     pub(crate) connections: usize,
     /// SQLite: connections that read.
     pub(crate) readers: usize,
     /// PostgreSQL: the roles that a run of the migrations makes fit for their nodes.
     pub(crate) roles: StoreRoleSettings,
+}
+
+/// What stands between a node and PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StorePooler {
+    /// Nothing that lends connections for less than a session.
+    #[default]
+    None,
+    /// A pooler that lends a connection for one transaction at a time.
+    Transaction,
 }
 
 /// The database roles of a deployment that keeps its nodes apart.
@@ -169,6 +186,9 @@ impl Default for StoreSettings {
             url: "sqlite:keyward.db".to_owned(),
             url_file: None,
             migrate_url_file: None,
+            pooler: StorePooler::default(),
+            listen: true,
+            listen_url_file: None,
             connections: 16,
             readers: 4,
             roles: StoreRoleSettings::default(),

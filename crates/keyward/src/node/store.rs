@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::builtins::AUDIT_EVENTS;
 use crate::config::private_file::{self, Readers};
-use crate::config::settings::NodeRole;
+use crate::config::settings::{NodeRole, StorePooler};
 use crate::config::{ConfigError, DeploymentSecrets, Settings};
 use crate::product::Product;
 
@@ -58,6 +58,11 @@ pub(crate) fn store_config(
         Some(path) => Some(private(path, "the address of the store's owner")?),
         None => None,
     };
+    let listen = match &store.listen_url_file {
+        _ if !store.listen => Listen::Off,
+        Some(path) => Listen::Apart(private(path, "the address to listen at")?),
+        None => Listen::WithStore,
+    };
     Ok(StoreConfig {
         url,
         migrate_url,
@@ -72,8 +77,11 @@ pub(crate) fn store_config(
             worker: store.roles.worker.clone(),
             audit: None,
         },
-        pooler: Pooler::None,
-        listen: Listen::WithStore,
+        pooler: match store.pooler {
+            StorePooler::None => Pooler::None,
+            StorePooler::Transaction => Pooler::Transaction,
+        },
+        listen,
         limits: StoreLimits {
             readers: store.readers,
             connections: store.connections,
