@@ -58,10 +58,15 @@ pub(crate) struct NodeParts {
 /// A running node.
 pub(crate) struct Node {
     pub(crate) shared: Shared,
+    followed: Followed,
+    open: Open,
+}
+
+/// What goes on in a node: its listeners, and its work beside requests.
+struct Open {
     gateways: Vec<GatewayServer>,
     internal: InternalServer,
     control: Option<LentServer>,
-    followed: Followed,
     draining: Arc<AtomicBool>,
     jobs: (watch::Sender<bool>, JoinHandle<()>),
 }
@@ -96,57 +101,64 @@ impl Node {
         let plane = Arc::new(DataPlane::new(config)?);
         let followed = Followed::start(&store, &plane, &settings).await?;
         let shared = Shared { store, product, keyring, plane, clock, settings };
-        shared.listen(jwks, followed)
+        match shared.listen(jwks, &followed.follower) {
+            Ok(open) => Ok(Self { shared, followed, open }),
+            Err(error) => {
+                // no change is to wait for a node that never served
+                followed.leave().await;
+                Err(error)
+            }
+        }
     }
 
     /// Where it listens.
     pub(crate) fn addresses(&self) -> Addresses {
         Addresses {
-            gateways: self.gateways.iter().map(GatewayServer::local_addr).collect(),
-            control: self.control.as_ref().map(LentServer::local_addr),
-            internal: self.internal.local_addr(),
+            gateways: self.open.gateways.iter().map(GatewayServer::local_addr).collect(),
+            control: self.open.control.as_ref().map(LentServer::local_addr),
+            internal: self.open.internal.local_addr(),
         }
     }
 
     /// Says that the node is about to stop: on `/readyz`, and with every answer, which ends its
     /// connection.
     pub(crate) fn announce_stop(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.gateways.iter().for_each(GatewayServer::leave);
-        self.control.iter().for_each(LentServer::leave);
-        self.internal.leave();
+        self.open.draining.store(true, Ordering::Relaxed);
+        self.open.gateways.iter().for_each(GatewayServer::leave);
+        self.open.control.iter().for_each(LentServer::leave);
+        self.open.internal.leave();
     }
 
     /// Stops accepting, lets requests in flight end, and writes what is still in memory.
     pub(crate) async fn stop(self) {
         let within = self.shared.settings.shutdown.timeout.duration();
+        let Open { gateways, internal, control, jobs: (stop, jobs), .. } = self.open;
         // all at once, so that their time passes once
-        let gateways = self.gateways.into_iter().map(|gateway| gateway.drain(within));
+        let gateways = gateways.into_iter().map(|gateway| gateway.drain(within));
         let gateways: Vec<_> = gateways.map(tokio::spawn).collect();
-        let mut ended = true;
-        if let Some(control) = self.control {
-            ended = control.drain(within).await;
-        }
+        let mut ended = match control {
+            Some(control) => control.drain(within).await,
+            None => true,
+        };
         for gateway in gateways {
             ended &= gateway.await.unwrap_or(false);
         }
-        // nothing is decided any more: from here on no change waits for this node
-        self.followed.leave().await;
-        // last, so that health can be asked until everything else is done
-        ended &= self.internal.drain(LAST_TIMEOUT).await;
+        // the last listener, so that health can be asked until then
+        ended &= internal.drain(LAST_TIMEOUT).await;
         if !ended {
             tracing::warn!("requests that did not end in time were cut");
         }
-        let (stop, task) = self.jobs;
+        // nothing is decided any more: from here on no change waits for this node
+        self.followed.leave().await;
         let _ = stop.send(true);
-        if tokio::time::timeout(LAST_TIMEOUT, task).await.is_err() {
+        if tokio::time::timeout(LAST_TIMEOUT, jobs).await.is_err() {
             tracing::warn!("the last use of keys was not written before the end");
         }
     }
 }
 
 impl Shared {
-    fn listen(self, jwks: serde_json::Value, followed: Followed) -> anyhow::Result<Node> {
+    fn listen(&self, jwks: serde_json::Value, follower: &Arc<Follower>) -> anyhow::Result<Open> {
         let has = |role: NodeRole| role.is_in(&self.settings.role);
         let mut gateways = Vec::new();
         let listeners = self.settings.gateway.listener.iter();
@@ -157,25 +169,14 @@ impl Shared {
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
             gateways.push(server);
         }
-        let control = if has(NodeRole::Control) {
-            Some(self.control(Arc::clone(&followed.follower))?)
-        } else {
-            None
-        };
+        let control =
+            if has(NodeRole::Control) { Some(self.control(Arc::clone(follower))?) } else { None };
         let draining = Arc::new(AtomicBool::new(false));
         let internal = self.internal(jwks, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
         let purges = has(NodeRole::Worker);
         let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), purges, stopped);
-        Ok(Node {
-            shared: self,
-            gateways,
-            internal,
-            control,
-            followed,
-            draining,
-            jobs: (stop, task),
-        })
+        Ok(Open { gateways, internal, control, draining, jobs: (stop, task) })
     }
 
     fn control(&self, follower: Arc<Follower>) -> anyhow::Result<LentServer> {

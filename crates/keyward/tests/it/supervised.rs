@@ -15,12 +15,14 @@ use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tokio::time::{interval, timeout};
 
-use crate::harness::{Actor, PROFILE};
+use crate::harness::{Actor, PROFILE, keyward, migrate_url_file};
 
 /// Nothing takes this long; it only keeps a broken test from hanging.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Told to stop again, it ends what it was doing.
 const CUT: i32 = 130;
+/// Something it needs is taken.
+const UNAVAILABLE: i32 = 69;
 /// The largest message of the protocol that the server sends.
 const MAX_MESSAGE: usize = 512;
 
@@ -184,4 +186,23 @@ async fn a_service_manager_that_does_not_listen_is_no_reason_to_stop() {
     server.logged("the service manager was not told").await;
     server.signal(Signal::TERM);
     assert_eq!(server.code().await, 0);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_listen_is_waited_for_by_nobody() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let (url, data_dir) = (database.url(), database.data_dir().display().to_string());
+    let migrate_url = migrate_url_file(&database).unwrap().display().to_string();
+    let arguments = [
+        &["serve", "--profile", PROFILE, "--data-dir", &data_dir, "--store-url", &url][..],
+        &["--store-migrate-url-file", &migrate_url, "--internal-listen", "127.0.0.1:0"],
+        &["--control-listen", &taken],
+    ];
+    let ended = keyward(&arguments.concat(), &[]).await;
+    assert_eq!(ended.code, UNAVAILABLE, "{}", ended.stderr);
+    assert!(ended.stderr.contains(&taken), "{}", ended.stderr);
+    let registered = database.behind("SELECT node_id FROM nodes").await;
+    assert!(registered.is_empty(), "{registered:?}");
 }
