@@ -78,11 +78,15 @@ impl Authority {
     /// The register as a process reads it.
     pub(crate) fn listed(&self, world: &World, now: u64) -> Vec<Listed> {
         let shown = |row: &&Row| !world.has(Flaw::SeenRecently) || row.renewed == now;
+        let hold_ms = match world.flaw {
+            Some(Flaw::HoldUntold) => world.terms.lease_ms,
+            _ => world.terms.hold_ms(),
+        };
         let listed = |row: &Row| Listed {
             node: node_id(row.node),
             applied: row.applied,
             renewals: row.renewals,
-            hold_ms: world.terms.hold_ms(),
+            hold_ms,
         };
         self.rows.iter().filter(shown).map(listed).collect()
     }
@@ -108,22 +112,18 @@ impl Authority {
             return;
         }
         let renewed = if world.has(Flaw::SeenRecently) { now } else { 0 };
-        match self.rows.iter_mut().find(|row| row.node == node) {
-            Some(row) => {
-                let counted = world.has(Flaw::CountFromOne);
-                let newer = row.renewals < ask.ticket.0;
-                // an older ask that comes late changes nothing
-                if counted || newer {
-                    row.renewals = if counted { row.renewals + 1 } else { ask.ticket.0 };
-                    row.applied = ask.applied;
-                    row.renewed = renewed;
-                }
+        let counted = world.has(Flaw::CountFromOne);
+        if let Some(row) = self.rows.iter_mut().find(|row| row.node == node) {
+            // an older ask that comes late changes nothing
+            if counted || row.renewals < ask.ticket.0 {
+                row.renewals = if counted { row.renewals + 1 } else { ask.ticket.0 };
+                row.applied = ask.applied;
+                row.renewed = renewed;
             }
-            None => {
-                let renewals = if world.has(Flaw::CountFromOne) { 1 } else { ask.ticket.0 };
-                self.rows.push(Row { node, renewals, applied: ask.applied, renewed });
-                self.rows.sort_unstable_by_key(|row| row.node);
-            }
+        } else {
+            let renewals = if counted { 1 } else { ask.ticket.0 };
+            self.rows.push(Row { node, renewals, applied: ask.applied, renewed });
+            self.rows.sort_unstable_by_key(|row| row.node);
         }
     }
 

@@ -99,7 +99,6 @@ pub(crate) struct Effects {
     pub(crate) left: bool,
     pub(crate) released: Option<Ticket>,
     pub(crate) refused: Option<Ticket>,
-    /// A lease that is to be withdrawn only later, where a flaw does that.
     pub(crate) fault: Option<&'static str>,
 }
 

@@ -139,7 +139,7 @@ impl State {
         lockless || !self.writer.holds_lock()
     }
 
-    fn take(&mut self, place: usize, effects: Effects) {
+    fn take(&mut self, place: usize, effects: &Effects) {
         self.fault = self.fault.or(effects.fault);
         if let Some(ack) = effects.acknowledged {
             // one of the same history that is still on its way tells less
@@ -168,7 +168,7 @@ impl State {
     pub(crate) fn step(&mut self, world: &World, place: usize, event: Event) {
         let now_ns = self.clock_ns(place);
         let effects = self.processes[place].step(world, event, now_ns);
-        self.take(place, effects);
+        self.take(place, &effects);
     }
 
     /// The authority executes an ask; a renewal that is slow commits later.
@@ -220,7 +220,7 @@ impl State {
             Doing::Loaded(snapshot) => process.load(world, snapshot, now_ns),
             Doing::Nothing | Doing::Asking(_) => return,
         };
-        self.take(place, effects);
+        self.take(place, &effects);
     }
 
     /// A node gives up what it does; what it sent may still arrive.
@@ -313,11 +313,9 @@ impl State {
         self.request = Some(Request { key: Some(key), clock_ns, ..Request::at(place) });
         if world.strict > 0 {
             self.left.strict -= 1;
-            let ticket = self.processes[place].protocol.next_ticket();
-            self.request = Some(Request { barrier: Some(ticket), looks: 1, ..Request::at(place) });
-            if let Some(request) = &mut self.request {
-                request.key = Some(key);
-            }
+            let Ticket(next) = self.processes[place].protocol.next_ticket();
+            let barrier = Some(Ticket(next - u64::from(world.has(Flaw::JoinedLate))));
+            self.request = Some(Request { key: Some(key), barrier, ..Request::at(place) });
             self.step(world, place, Event::Wanted);
         } else {
             self.look(world);
@@ -353,15 +351,13 @@ impl State {
 
     /// Forgets what can make no difference any more.
     pub(crate) fn tidy(&mut self, world: &World) {
-        if self.left.promotions == 0 {
+        if self.left.promotions == 0 && !world.has(Flaw::ForeignApplied) {
             let authority = &self.authority;
             let known = |ack: &Acknowledgement| {
                 authority.row(ack.node).is_some_and(|row| row.applied >= ack.applied)
             };
             let foreign = |ack: &Acknowledgement| ack.incarnation != authority.incarnation;
-            let flawed = world.has(Flaw::ForeignApplied);
-            self.acknowledged.retain(|ack| !known(ack) && (flawed || !foreign(ack)));
-            self.standby = None;
+            self.acknowledged.retain(|ack| !known(ack) && !foreign(ack));
         }
         if let Some(request) = &self.request
             && world.order == ORDER

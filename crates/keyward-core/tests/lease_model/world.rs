@@ -39,8 +39,6 @@ pub(crate) enum Flaw {
     NoStamp,
     /// A decision uses a reading of the clock from before the request.
     ClockBeforeRequest,
-    /// A decision reads the lease after memory.
-    LeaseAfterMemory,
     /// A lease counts from the instant of the answer.
     LeaseFromAnswer,
     /// The witness is told an instant from before the register was read.
@@ -65,6 +63,10 @@ pub(crate) enum Flaw {
     UnnoticedPromotion,
     /// A writer believes that the history it finds is as old as itself.
     NotSettled,
+    /// The register shows the lease time alone, not what a node may go on for as stale.
+    HoldUntold,
+    /// A request joins a barrier that was sent before it.
+    JoinedLate,
     /// A node leaves the register before its lease is withdrawn.
     LeftBeforeOver,
 }
