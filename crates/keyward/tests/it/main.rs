@@ -16,6 +16,7 @@ mod harness;
 mod keys;
 mod operations;
 mod restore;
+mod roles;
 mod secrets;
 mod starting;
 mod supervised;
