@@ -33,7 +33,8 @@ pub fn migrations() -> Vec<Migration> {
         "V0002__row_level_security",
         "V0003__nodes",
         "V0004__database_roles",
-        "V0005__suspect_keys"
+        "V0005__suspect_keys",
+        "V0006__tenant_writes"
     ]
 }
 

@@ -37,8 +37,12 @@ const KNOWN_BACKENDS: usize = 16;
 
 /// Sets everything a transaction relies on, locally to it, so that nothing an earlier user of
 /// the connection did to its session matters. Answers the backend it really runs on; when no
-/// context was sent for that one, none is set.
+/// context was sent for that one, none is set. Answers too whether SQL of somebody's prepared a
+/// statement in the session, which may stand under the name of one of ours.
 const BIND_CONTEXT: &str = "SELECT pg_catalog.pg_backend_pid(),
+    EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS p WHERE p.from_sql),
+    pg_catalog.set_config('client_encoding', 'UTF8', true),
+    pg_catalog.set_config('row_security', 'on', true),
     pg_catalog.set_config('keyward.context', COALESCE((CAST($2 AS pg_catalog.text[]))[
         pg_catalog.array_position(CAST($1 AS pg_catalog.int4[]), pg_catalog.pg_backend_pid())],
         ''), true),
@@ -253,23 +257,19 @@ impl Session {
             Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
             Access::Write | Access::Note => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         };
-        let bind = match &mut self.prepared {
-            Some(prepared) => Some(prepared.get(&self.client, "context", BIND_CONTEXT).await?),
-            None => None,
-        };
         let settings = Settings { access, limits };
         let known = self.backends.known();
         let contexts: Vec<_> = known.iter().map(|backend| signer.sign(*backend, name)).collect();
         let flight = futures_util::future::join(
             self.client.batch_execute(sql),
-            self.bind(bind.as_ref(), &known, &contexts, settings),
+            self.bind(&known, &contexts, settings),
         );
         let (begun, backend) = flight.await;
         begun.map_err(|error| classify("BEGIN", &error))?;
         let backend = backend?;
         if !known.contains(&backend) {
             let context = [signer.sign(backend, name)];
-            self.bind(bind.as_ref(), &[backend], &context, settings).await?;
+            self.bind(&[backend], &context, settings).await?;
         }
         self.backends.saw(backend);
         Ok(())
@@ -278,7 +278,6 @@ impl Session {
     /// Binds the context of the backend this runs on, and answers that backend.
     async fn bind(
         &self,
-        prepared: Option<&tokio_postgres::Statement>,
         backends: &[i32],
         contexts: &[String],
         Settings { access, limits }: Settings<'_>,
@@ -287,22 +286,23 @@ impl Session {
         let (statement, lock, idle) =
             (ms(limits.statement), ms(limits.lock), ms(limits.idle_in_transaction));
         let durable = if access == Access::Note { "off" } else { "on" };
-        let bound = if let Some(prepared) = prepared {
-            let values: [&(dyn ToSql + Sync); 6] =
-                [&backends, &contexts, &statement, &lock, &idle, &durable];
-            self.client.query_one(prepared, &values).await
-        } else {
-            let values: [(&(dyn ToSql + Sync), Type); 6] = [
-                (&backends, Type::INT4_ARRAY),
-                (&contexts, Type::TEXT_ARRAY),
-                (&statement, Type::TEXT),
-                (&lock, Type::TEXT),
-                (&idle, Type::TEXT),
-                (&durable, Type::TEXT),
-            ];
-            self.client.query_typed_one(BIND_CONTEXT, &values).await
-        };
-        bound.and_then(|row| row.try_get(0)).map_err(|error| classify("context", &error))
+        let values: [(&(dyn ToSql + Sync), Type); 6] = [
+            (&backends, Type::INT4_ARRAY),
+            (&contexts, Type::TEXT_ARRAY),
+            (&statement, Type::TEXT),
+            (&lock, Type::TEXT),
+            (&idle, Type::TEXT),
+            (&durable, Type::TEXT),
+        ];
+        // With its text each time: what is prepared can be replaced by SQL of an earlier user.
+        let bound = self.client.query_typed_one(BIND_CONTEXT, &values).await;
+        let read = bound.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let (backend, trapped) = read.map_err(|error| classify("context", &error))?;
+        if trapped && self.is_own() {
+            let text = "a statement was prepared in this session that is not ours; it is given up";
+            return Err(StoreError::Unavailable(text.to_owned()));
+        }
+        Ok(backend)
     }
 
     /// Sends a statement: prepared where the connection is our own, else with its text each time.

@@ -90,16 +90,21 @@ impl Store {
     /// shared side of the lock that changes are committed under.
     pub async fn answer(&self, me: &NodeProfile, ask: Ask) -> Result<Answered, StoreError> {
         let mut tx = self.read_authority("tell what changed").await?;
-        match tx.history().await? {
+        let mut history = tx.history().await?;
+        if let Err(timeline) = history {
+            drop(tx);
+            self.adopt(timeline).await?;
+            tx = self.read_authority("tell what changed").await?;
+            history = tx.history().await?;
+        }
+        match history {
             Ok(_) if ask.renew && self.is_shared() => {
                 drop(tx);
                 self.renew(me, ask).await
             }
             Ok(history) => tx.changed_after(ask.applied, history).await,
-            Err(timeline) => {
-                drop(tx);
-                self.adopt(timeline).await?;
-                let text = "the server began another timeline; everything is read anew";
+            Err(_) => {
+                let text = "the server began another timeline while its last one was entered";
                 Err(StoreError::Unavailable(text.to_owned()))
             }
         }

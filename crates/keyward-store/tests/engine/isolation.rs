@@ -244,15 +244,6 @@ async fn the_context_is_checked_once_per_statement() {
     assert!(!plan.contains("SubPlan"), "{plan}");
 }
 
-/// Unique keys that do not begin with the tenant, each for a reason.
-const GLOBAL_KEYS: &[&str] = &[
-    // The gateway learns the tenant from the key's public id.
-    "api_keys_key_id_key",
-    // Made and found by work over tenants only.
-    "tenants_slug_key",
-    "admin_tokens_pkey",
-];
-
 #[tokio::test]
 async fn the_schema_keeps_its_rules() {
     let Some((database, _engine)) = open().await else {
@@ -269,29 +260,10 @@ async fn the_schema_keeps_its_rules() {
     assert_eq!(list(definers).await, [only]);
     let leakproof = "SELECT proname::text FROM pg_proc WHERE proleakproof AND oid >= 16384";
     assert_eq!(list(leakproof).await, [""; 0]);
-    // Every table is listed, and every key of a tenant's table begins with the tenant.
+    // Every table is listed.
     let unlisted = "SELECT relname::text FROM pg_class
         WHERE relnamespace = 'keyward'::regnamespace AND relkind IN ('r', 'p', 'm', 'v')
         AND relname <> 'schema_history'
         AND relname NOT IN (SELECT table_name FROM keyward_private.isolated_table)";
     assert_eq!(list(unlisted).await, [""; 0]);
-    let keys = "SELECT i.indexrelid::regclass::text FROM pg_index i
-        JOIN pg_class t ON t.oid = i.indrelid
-        JOIN keyward_private.isolated_table l ON l.table_name = t.relname
-        JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[0]
-        WHERE i.indisunique AND l.kind IN ('tenant', 'append_only')
-        AND a.attname <> 'tenant_id' ORDER BY 1";
-    let global: Vec<_> = list(keys).await.iter().map(|key| key.replace("keyward.", "")).collect();
-    let mut allowed = GLOBAL_KEYS.to_vec();
-    allowed.sort_unstable();
-    assert_eq!(global, allowed);
-    let foreign = "SELECT conname::text FROM pg_constraint c
-        JOIN pg_class t ON t.oid = c.conrelid
-        JOIN keyward_private.isolated_table l ON l.table_name = t.relname
-        JOIN pg_class f ON f.oid = c.confrelid
-        JOIN keyward_private.isolated_table m ON m.table_name = f.relname
-        JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = c.conkey[1]
-        WHERE c.contype = 'f' AND m.kind IN ('tenant', 'append_only')
-        AND a.attname <> 'tenant_id'";
-    assert_eq!(list(foreign).await, [""; 0]);
 }

@@ -5,9 +5,12 @@
 mod backup;
 mod conformance;
 mod isolation;
+mod isolation_keys;
 mod limits;
 mod listen;
+mod matrix;
 mod opening;
+mod pool_reuse;
 mod pooler;
 mod refusals;
 mod roles;

@@ -1,10 +1,5 @@
 //! Behind PgBouncer, which lends each connection for one transaction: few servers, many callers.
 
-use std::fmt::Write as _;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,61 +7,39 @@ use futures_util::FutureExt as _;
 use keyward_store::{
     Context, Engine, Pooler, Statement, StoreConfig, StoreError, Value, all_statements,
 };
-use keyward_testkit::TestDatabase;
-use tempfile::TempDir;
+use keyward_testkit::{PgBouncer, TestDatabase};
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
 
 use crate::isolation::raw;
 use crate::{ADA, COUNT, INSERT, add_note, count, probed};
 
-/// Connections that the pooler keeps to the server.
-const SERVERS: usize = 3;
-
 /// Within which everything here ends.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Ports that may turn out to be taken.
-const PORTS_TRIED: usize = 10;
 
 /// What each transaction finds on the server it happens to get.
 const DEFAULT: &str = "server_reset_query = DISCARD ALL";
 const NEVER: &str = "server_reset_query =";
 const ALWAYS: &str = "server_reset_query = DISCARD ALL\nserver_reset_query_always = 1";
 
-/// One PgBouncer before one database. Dropping it ends it.
-struct Bouncer {
-    running: Running,
+/// A database with a pooler before it.
+struct Pooled {
+    pooler: PgBouncer,
     database: TestDatabase,
-    _folder: TempDir,
 }
 
-impl Bouncer {
-    async fn new(reset: &str) -> Option<Self> {
-        let program = program()?;
+impl Pooled {
+    async fn new(settings: &str) -> Option<Self> {
         let database = TestDatabase::postgres_with(probed()).await?;
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        for _ in 0..PORTS_TRIED {
-            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = socket.local_addr().unwrap().port();
-            drop(socket);
-            let process = start(&program, &settings(&database, folder.path(), port, reset));
-            let mut bouncer = Running { process, url: through(&database.url(), port) };
-            if bouncer.is_up().await {
-                return Some(Self { running: bouncer, database, _folder: folder });
-            }
-            // somebody else may have taken the port meanwhile
-            eprintln!("{}", std::fs::read_to_string(folder.path().join("log")).unwrap());
-        }
-        panic!("PgBouncer does not start");
+        let pooler = PgBouncer::before(&database, settings).await?;
+        Some(Self { pooler, database })
     }
 
     fn config(&self) -> StoreConfig {
-        let url = self.running.url.clone().into();
+        let url = self.pooler.url().to_owned().into();
         let mut config = StoreConfig { url, migrate_url: None, ..self.database.config() };
         config.pooler = Pooler::Transaction;
-        config.limits.connections = 4 * SERVERS;
+        config.limits.connections = 4 * PgBouncer::SERVERS;
         config
     }
 
@@ -77,91 +50,6 @@ impl Bouncer {
     async fn superuser(&self) -> Client {
         raw(&self.database.superuser_url().unwrap()).await
     }
-}
-
-/// The application's address, through the pooler.
-fn through(direct: &str, port: u16) -> String {
-    let (role, place) = direct.rsplit_once('@').unwrap();
-    let (_, name) = place.split_once('/').unwrap();
-    format!("{role}@127.0.0.1:{port}/{name}")
-}
-
-struct Running {
-    process: Child,
-    url: String,
-}
-
-impl Running {
-    async fn is_up(&mut self) -> bool {
-        while self.process.try_wait().unwrap().is_none() {
-            if tokio_postgres::connect(&self.url, NoTls).await.is_ok() {
-                return true;
-            }
-            pause(Duration::from_millis(20)).await;
-        }
-        false
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-async fn pause(pause: Duration) {
-    let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test run is configured by its environment")]
-fn program() -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
-    let found = folders.find_map(|folder| {
-        let program = Path::new(folder).join("pgbouncer");
-        program.is_file().then_some(program)
-    });
-    if found.is_none() {
-        let required = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!required, "pgbouncer is not installed, and CI may skip nothing");
-        eprintln!("SKIPPED behind a pooler: run `sudo apt-get install -y pgbouncer`");
-    }
-    found
-}
-
-/// Writes the settings and tells where they are. Each transaction gets another server than the one
-/// before, which is the worst case for a context.
-fn settings(database: &TestDatabase, folder: &Path, port: u16, reset: &str) -> PathBuf {
-    let direct: tokio_postgres::Config = database.url().parse().unwrap();
-    let [tokio_postgres::config::Host::Tcp(host)] = direct.get_hosts() else {
-        panic!("a test server on a port");
-    };
-    let user = direct.get_user().unwrap();
-    let password = String::from_utf8_lossy(direct.get_password().unwrap());
-    let users = folder.join("users.txt");
-    std::fs::write(&users, format!("\"{user}\" \"{password}\"\n")).unwrap();
-    let mut text = String::new();
-    writeln!(text, "[databases]\n* = host={host} port={}", direct.get_ports()[0]).unwrap();
-    writeln!(text, "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}").unwrap();
-    writeln!(text, "unix_socket_dir =\nauth_type = trust\nauth_file = {}", users.display())
-        .unwrap();
-    writeln!(text, "pool_mode = transaction\ndefault_pool_size = {SERVERS}").unwrap();
-    writeln!(text, "max_db_connections = {SERVERS}\nserver_round_robin = 1\n{reset}").unwrap();
-    let path = folder.join("pgbouncer.ini");
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-/// PgBouncer refuses to run as root, and can change to somebody else by itself.
-fn start(program: &Path, settings: &Path) -> Child {
-    let log = std::fs::File::create(settings.with_file_name("log")).unwrap();
-    let mut command = Command::new(program);
-    let identity = std::fs::metadata("/proc/self").unwrap();
-    if std::os::unix::fs::MetadataExt::uid(&identity) == 0 {
-        command.args(["-u", "nobody"]);
-    }
-    command.arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 /// A value of the type that the server expects.
@@ -176,9 +64,9 @@ fn value_of(expected: &Type) -> Value {
 
 #[tokio::test]
 async fn every_statement_of_the_program_runs_without_a_prepared_name() {
-    let Some(bouncer) = Bouncer::new(DEFAULT).await else { return };
-    let engine = bouncer.open().await;
-    let superuser = bouncer.superuser().await;
+    let Some(pooled) = Pooled::new(DEFAULT).await else { return };
+    let engine = pooled.open().await;
+    let superuser = pooled.superuser().await;
     superuser.batch_execute("SET search_path = keyward").await.unwrap();
     for statement in all_statements() {
         let prepared = superuser.prepare(statement.postgres()).await.unwrap();
@@ -247,29 +135,30 @@ async fn live(engine: &Engine, tenant: &str, mut dice: Dice) -> i64 {
 }
 
 async fn many_tenants(reset: &str) {
-    let Some(bouncer) = Bouncer::new(reset).await else { return };
-    let engine = bouncer.open().await;
-    let tenants: Vec<_> = (0..4 * SERVERS).map(|number| format!("ten_{number}")).collect();
+    let Some(pooled) = Pooled::new(reset).await else { return };
+    let engine = pooled.open().await;
+    let tenants: Vec<_> =
+        (0..4 * PgBouncer::SERVERS).map(|number| format!("ten_{number}")).collect();
     let lives = (7..).zip(&tenants).map(|(seed, tenant)| live(&engine, tenant, Dice(seed)));
     let lives = futures_util::future::join_all(lives);
     let committed = tokio::time::timeout(PATIENCE, lives).await.unwrap();
     for (tenant, committed) in tenants.iter().zip(&committed) {
         assert_eq!(count(&engine, tenant).await, *committed, "{tenant}");
     }
-    let superuser = bouncer.superuser().await;
+    let superuser = pooled.superuser().await;
     let all = superuser.query_one("SELECT COUNT(*) FROM keyward.notes", &[]).await.unwrap();
     assert_eq!(all.get::<_, i64>(0), committed.iter().sum::<i64>());
     let servers = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
         AND usename = 'keyward_app'";
     let servers: i64 = superuser.query_one(servers, &[]).await.unwrap().get(0);
-    assert!(servers <= i64::try_from(SERVERS).unwrap(), "{servers}");
-    leaves_nothing(&bouncer).await;
+    assert!(servers <= i64::try_from(PgBouncer::SERVERS).unwrap(), "{servers}");
+    leaves_nothing(&pooled).await;
 }
 
 /// No server remembers anything of the transactions that ran on it.
-async fn leaves_nothing(bouncer: &Bouncer) {
-    let client = raw(&bouncer.running.url).await;
-    for _ in 0..2 * SERVERS {
+async fn leaves_nothing(pooled: &Pooled) {
+    let client = raw(pooled.pooler.url()).await;
+    for _ in 0..2 * PgBouncer::SERVERS {
         let left = "SELECT CONCAT_WS(' ', (SELECT COUNT(*) FROM pg_prepared_statements WHERE
                 statement NOT LIKE '%CONCAT_WS%'),
             COALESCE(current_setting('keyward.context', true), ''),
@@ -300,8 +189,8 @@ static ADVANCE: Statement = Statement::shared(
 
 #[tokio::test]
 async fn fenced_writes_of_two_nodes_take_every_number_once() {
-    let Some(bouncer) = Bouncer::new(NEVER).await else { return };
-    let nodes = [bouncer.open().await, bouncer.open().await];
+    let Some(pooled) = Pooled::new(NEVER).await else { return };
+    let nodes = [pooled.open().await, pooled.open().await];
     let writes = (0..60).map(async |number: usize| {
         let mut conn = nodes[number % 2].begin_write(Context::Tenant(ADA)).await.unwrap();
         conn.query_one(&TAKE_FENCE, &[]).await.unwrap();
@@ -321,7 +210,7 @@ async fn fenced_writes_of_two_nodes_take_every_number_once() {
     assert_eq!(epochs, (first..first + 48).collect::<Vec<_>>());
     let locks = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory'
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    let superuser = bouncer.superuser().await;
+    let superuser = pooled.superuser().await;
     assert_eq!(superuser.query_one(locks, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
@@ -333,8 +222,8 @@ static LONG: Statement = Statement::shared(
 
 #[tokio::test]
 async fn who_goes_away_stops_nobody_elses_work() {
-    let Some(bouncer) = Bouncer::new(NEVER).await else { return };
-    let mut config = bouncer.config();
+    let Some(pooled) = Pooled::new(NEVER).await else { return };
+    let mut config = pooled.config();
     config.limits.statement = Duration::from_millis(400);
     let engine = Arc::new(Engine::open(&config).await.unwrap());
     let leaving = async {
@@ -363,17 +252,33 @@ async fn who_goes_away_stops_nobody_elses_work() {
 
 #[tokio::test]
 async fn more_servers_than_are_remembered_cost_a_flight_and_nothing_else() {
-    let Some(bouncer) = Bouncer::new(NEVER).await else { return };
-    let engine = bouncer.open().await;
-    let superuser = bouncer.superuser().await;
+    let Some(pooled) = Pooled::new(NEVER).await else { return };
+    let engine = pooled.open().await;
+    let superuser = pooled.superuser().await;
     for round in 0..8 {
         // the next transactions run on processes that nobody has seen
         let end_all = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
             WHERE datname = current_database() AND usename = 'keyward_app'";
         superuser.query(end_all, &[]).await.unwrap();
-        for _ in 0..SERVERS {
+        for _ in 0..PgBouncer::SERVERS {
             assert_eq!(count(&engine, ADA).await, round);
         }
         add_note(&engine, ADA, &round.to_string()).await;
     }
+}
+
+#[tokio::test]
+async fn a_pooler_without_a_free_server_holds_nobody_beyond_the_limit() {
+    let Some(pooled) = Pooled::new(NEVER).await else { return };
+    let mut config = pooled.config();
+    config.limits.begin = Duration::from_millis(500);
+    let engine = Engine::open(&config).await.unwrap();
+    let held = (0..PgBouncer::SERVERS).map(|_| engine.begin_write(Context::Tenant(ADA)));
+    let held = futures_util::future::try_join_all(held).await.unwrap();
+    let begun = engine.begin_write(Context::Tenant(ADA));
+    let error = tokio::time::timeout(PATIENCE, begun).await.unwrap().err().unwrap();
+    assert!(error.is_retryable(), "{error:?}");
+    drop(held);
+    add_note(&engine, ADA, "after").await;
+    assert_eq!(count(&engine, ADA).await, 1);
 }

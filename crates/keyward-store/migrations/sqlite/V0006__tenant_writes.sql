@@ -1,0 +1,3 @@
+-- Nothing to do on SQLite, which has no row level security: there the tenant's bound is kept by
+-- the transaction types and by the check that a tenant's statement binds the tenant's id. The
+-- file keeps the numbers equal on both engines.
