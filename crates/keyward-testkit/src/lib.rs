@@ -2,6 +2,7 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "a fixture that cannot be made fails its test"
 )]
 
@@ -9,6 +10,7 @@ mod behind;
 mod clock;
 mod database;
 mod fault_proxy;
+mod pg_bouncer;
 mod postgres;
 mod wire;
 
@@ -16,4 +18,5 @@ pub use behind::TextRow;
 pub use clock::ManualClock;
 pub use database::TestDatabase;
 pub use fault_proxy::{Fault, FaultProxy};
+pub use pg_bouncer::PgBouncer;
 pub use wire::{Wire, WireAnswer};

@@ -15,6 +15,7 @@ mod deploy;
 mod harness;
 mod keys;
 mod operations;
+mod pooled;
 mod restore;
 mod roles;
 mod secrets;
