@@ -66,9 +66,12 @@ impl Fence {
             .retain(|node, _| listed.iter().any(|row| row.node == *node && row.applied < epoch));
     }
 
-    /// Notes that a node has applied the change, known in another way than from the register.
-    pub fn confirmed(&mut self, node: NodeId) {
-        self.waiting.remove(&node);
+    /// Notes that a node has applied the change of this history, known in another way than from the
+    /// register.
+    pub fn confirmed(&mut self, incarnation: Incarnation, node: NodeId) {
+        if incarnation == self.incarnation {
+            self.waiting.remove(&node);
+        }
     }
 
     /// The change it is for.
@@ -76,7 +79,7 @@ impl Fence {
         self.epoch
     }
 
-    /// Whether only this node is waited for, if any.
+    /// Whether no node but this one is waited for.
     pub fn awaits_only(&self, node: NodeId) -> bool {
         self.waiting.keys().all(|waiting| *waiting == node)
     }
@@ -96,3 +99,6 @@ impl Fence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,6 @@ impl Fills {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,3 +188,6 @@ pub struct Reach {
     /// How many of them have not said that they applied it.
     pub unconfirmed: usize,
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,8 @@ pub enum Action {
     },
     /// Let everybody go on who waits for this ticket or an earlier one.
     Release(Ticket),
-    /// Turn everybody away who waits for this ticket or an earlier one.
+    /// Turn everybody away who waits for this ticket or an earlier one. No ticket given out later
+    /// is among these.
     Refuse(Ticket),
     /// Take the node off the register.
     Deregister,
@@ -115,7 +116,7 @@ pub struct NodeProtocol {
     spread_ns: u64,
     memory: Option<Memory>,
     work: Work,
-    /// Asks sent so far.
+    /// The number of the last ask, or of the last ones that were turned away.
     asks: u64,
     /// Whether somebody waits for an ask that was not sent yet.
     wanted: bool,
@@ -224,7 +225,7 @@ impl NodeProtocol {
         }
         self.stopping = true;
         actions.push(Action::Grant(Lease::OVER));
-        actions.push(Action::Refuse(self.next_ticket()));
+        self.refuse(actions);
         // an ask under way could register the node again behind the deregistration
         if !matches!(work, Work::Asking { renew: true, .. }) {
             self.work = Work::Stopped;
@@ -243,7 +244,7 @@ impl NodeProtocol {
         let pausing = self.work == Work::Idle && now_ns < self.retry_at_ns;
         let nothing_to_read = self.work == Work::Loading || self.memory.is_none();
         if self.stopping || pausing || nothing_to_read {
-            actions.push(Action::Refuse(self.next_ticket()));
+            self.refuse(actions);
         } else {
             self.wanted = true;
         }
@@ -272,7 +273,7 @@ impl NodeProtocol {
         self.heard = Epoch(0);
         self.work = Work::Idle;
         actions.push(Action::Grant(Lease::OVER));
-        actions.push(Action::Refuse(self.next_ticket()));
+        self.refuse(actions);
     }
 
     fn applied_all(
@@ -316,7 +317,14 @@ impl NodeProtocol {
         self.retry_at_ns = now_ns.saturating_add(pause_ns).saturating_add(self.spread_ns);
         // those who came since the ask was sent would only wait for the end of the pause
         self.wanted = false;
-        actions.push(Action::Refuse(self.next_ticket()));
+        self.refuse(actions);
+    }
+
+    /// Turns everybody away who waits. Who comes later gets a later ticket, else they would be
+    /// turned away with these.
+    fn refuse(&mut self, actions: &mut Vec<Action>) {
+        self.asks += 1;
+        actions.push(Action::Refuse(Ticket(self.asks)));
     }
 
     /// Begins what is due.
@@ -343,3 +351,6 @@ impl NodeProtocol {
         actions.push(Action::Ask(Ask { ticket: Ticket(self.asks), renew, incarnation, applied }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,3 +80,6 @@ impl Witness {
         Some(now_ns.saturating_sub(sight.since_ns))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -406,7 +406,8 @@ impl State {
 
     pub(crate) fn confirm(&mut self, key: usize) {
         if let Revocation::Waiting(fence) = &mut self.writer.revocations[key] {
-            fence.confirmed(node_id(self.processes[0].number));
+            let history = self.authority.incarnation;
+            fence.confirmed(history, node_id(self.processes[0].number));
         }
     }
 

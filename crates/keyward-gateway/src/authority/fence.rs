@@ -103,7 +103,10 @@ impl Follower {
         };
         let until = Instant::now() + change.patience;
         // this node's own memory is what its next answers come from, listed or not
-        self.apply_here_until(change.epoch, until).await;
+        let applied = self.apply_here_until(change.epoch, until).await;
+        if applied && self.following.membership.sole {
+            return Reach { effective_by: None, nodes, unconfirmed: 0 };
+        }
         self.wait_for(fence, nodes, until).await
     }
 
@@ -112,16 +115,21 @@ impl Follower {
     /// # Errors
     /// [`Away`] when the register cannot be read.
     pub async fn reach(self: &Arc<Self>, epoch: Epoch) -> Result<Option<Reach>, Away> {
-        let Some(since_ns) = self.past.lock().committed_before_ns(epoch) else { return Ok(None) };
         let looked = timeout(LOOK_TIMEOUT, self.following.authority.roster()).await;
         let roster = looked.map_err(|_| Away("the register was not read in time".to_owned()))??;
+        // what was applied here of another history says nothing about a change of this one
+        let history = self.applied.borrow().map(|(history, _)| history);
+        let since_ns = self.past.lock().committed_before_ns(epoch);
+        let Some(since_ns) = since_ns.filter(|_| history == Some(roster.incarnation)) else {
+            return Ok(None);
+        };
         let now_ns = self.following.clock.monotonic_ns();
         let mut fence = {
             let witness = self.witness.lock();
             let terms = self.following.terms;
             Fence::raise(epoch, roster.incarnation, &roster.listed, since_ns, &witness, terms)
         };
-        fence.confirmed(self.following.membership.node);
+        fence.confirmed(roster.incarnation, self.following.membership.node);
         let standing = fence.standing(now_ns);
         Ok(Some(self.reach_of(standing, roster.listed.len().max(1))))
     }
@@ -130,11 +138,11 @@ impl Follower {
         self.apply_here_until(epoch, Instant::now() + OWN_PATIENCE).await;
     }
 
-    async fn apply_here_until(&self, epoch: Epoch, until: Instant) {
+    async fn apply_here_until(&self, epoch: Epoch, until: Instant) -> bool {
         let mut applied = self.applied.subscribe();
         let there = applied.wait_for(|it| it.is_some_and(|(_, applied)| applied >= epoch));
         // when it does not come, this node's lease ends, and nothing is decided with what it knows
-        let _ = tokio::time::timeout_at(until, there).await;
+        matches!(tokio::time::timeout_at(until, there).await, Ok(Ok(_)))
     }
 
     async fn wait_for(&self, mut fence: Fence, nodes: usize, until: Instant) -> Reach {
@@ -144,8 +152,9 @@ impl Follower {
         let _waiting = (!fence.awaits_only(me)).then(|| Waiting::begin(&self.fences));
         loop {
             let epoch = fence.epoch();
-            if applied.borrow_and_update().is_some_and(|(_, applied)| applied >= epoch) {
-                fence.confirmed(me);
+            let here = *applied.borrow_and_update();
+            if let Some((history, _)) = here.filter(|(_, applied)| *applied >= epoch) {
+                fence.confirmed(history, me);
             }
             if let Some(roster) = rosters.borrow_and_update().as_deref() {
                 if roster.epoch >= epoch {
