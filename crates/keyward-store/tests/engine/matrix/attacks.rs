@@ -95,22 +95,46 @@ impl<'t> Target<'t> {
         vec![
             sql("select", format!("SELECT * FROM {t}")),
             sql("select where", format!("SELECT * FROM {t} WHERE {theirs}")),
-            sql("exists", format!("SELECT 'FOREIGN' WHERE EXISTS (SELECT FROM {t} WHERE {theirs})")),
+            sql(
+                "exists",
+                format!("SELECT 'FOREIGN' WHERE EXISTS (SELECT FROM {t} WHERE {theirs})"),
+            ),
             sql("subquery", format!("SELECT (SELECT string_agg(x::text, '|') FROM {t} x)")),
             sql("cte", format!("WITH x AS MATERIALIZED (SELECT * FROM {t}) SELECT * FROM x")),
-            sql("lateral", format!("SELECT x FROM generate_series(1, 2),
-                LATERAL (SELECT * FROM {t} LIMIT 9) x")),
-            sql("outer join", format!("SELECT 'FOREIGN' FROM (SELECT 1) one
-                LEFT JOIN {t} ON {theirs} WHERE {t}.tableoid IS NOT NULL")),
+            sql(
+                "lateral",
+                format!(
+                    "SELECT x FROM generate_series(1, 2),
+                LATERAL (SELECT * FROM {t} LIMIT 9) x"
+                ),
+            ),
+            sql(
+                "outer join",
+                format!(
+                    "SELECT 'FOREIGN' FROM (SELECT 1) one
+                LEFT JOIN {t} ON {theirs} WHERE {t}.tableoid IS NOT NULL"
+                ),
+            ),
             sql("for update", format!("SELECT * FROM {t} FOR UPDATE")),
             sql("for key share", format!("SELECT * FROM {t} WHERE {theirs} FOR KEY SHARE")),
             sql("sample", format!("SELECT * FROM {t} TABLESAMPLE BERNOULLI (100)")),
-            sql("ctid", format!("SELECT * FROM {t} WHERE ctid = ANY (ARRAY(
+            sql(
+                "ctid",
+                format!(
+                    "SELECT * FROM {t} WHERE ctid = ANY (ARRAY(
                 SELECT format('(%s,%s)', page, place)::tid
-                FROM generate_series(0, 2) page, generate_series(1, 40) place))")),
+                FROM generate_series(0, 2) page, generate_series(1, 40) place))"
+                ),
+            ),
             sql("xml", format!("SELECT table_to_xml('{t}', true, true, '')")),
-            sql("statistics", format!("SELECT * FROM pg_stats WHERE schemaname = 'keyward'
-                AND tablename = '{}'", self.table.name)),
+            sql(
+                "statistics",
+                format!(
+                    "SELECT * FROM pg_stats WHERE schemaname = 'keyward'
+                AND tablename = '{}'",
+                    self.table.name
+                ),
+            ),
             sql("lock", format!("LOCK TABLE {t} IN ACCESS EXCLUSIVE MODE; SELECT * FROM {t}")),
             body("copy to", Body::CopyOut(format!("COPY {t} TO STDOUT"))),
             body(
@@ -128,32 +152,72 @@ impl<'t> Target<'t> {
             sql("view", view("") + "SELECT * FROM v"),
             sql("definer's view", view("WITH (security_invoker = false)") + "SELECT * FROM v"),
             sql("copy of the table", format!("CREATE TEMP TABLE c AS SELECT * FROM {t}; TABLE c")),
-            sql("definer's function", format!("CREATE FUNCTION pg_temp.peek() RETURNS SETOF TEXT
+            sql(
+                "definer's function",
+                format!(
+                    "CREATE FUNCTION pg_temp.peek() RETURNS SETOF TEXT
                 LANGUAGE sql SECURITY DEFINER AS 'SELECT x::text FROM {t} x';
-                SELECT pg_temp.peek()")),
-            sql("dynamic function", format!("CREATE FUNCTION pg_temp.peek() RETURNS TEXT
+                SELECT pg_temp.peek()"
+                ),
+            ),
+            sql(
+                "dynamic function",
+                format!(
+                    "CREATE FUNCTION pg_temp.peek() RETURNS TEXT
                 LANGUAGE plpgsql SECURITY DEFINER AS $f$ DECLARE found TEXT; BEGIN
                 EXECUTE 'SELECT string_agg(x::text, ''|'') FROM {t} x' INTO found;
-                RETURN found; END $f$; SELECT pg_temp.peek()")),
-            sql("block", format!("DO $f$ DECLARE found TEXT; BEGIN
+                RETURN found; END $f$; SELECT pg_temp.peek()"
+                ),
+            ),
+            sql(
+                "block",
+                format!(
+                    "DO $f$ DECLARE found TEXT; BEGIN
                 SELECT string_agg(x::text, '|') INTO found FROM {t} x;
-                RAISE EXCEPTION '%', found USING ERRCODE = 'insufficient_privilege'; END $f$")),
-            sql("leaky condition", format!("CREATE FUNCTION pg_temp.spy(TEXT) RETURNS BOOLEAN
+                RAISE EXCEPTION '%', found USING ERRCODE = 'insufficient_privilege'; END $f$"
+                ),
+            ),
+            sql(
+                "leaky condition",
+                format!(
+                    "CREATE FUNCTION pg_temp.spy(TEXT) RETURNS BOOLEAN
                 LANGUAGE plpgsql COST 0.0000001 AS $f$ BEGIN IF $1 LIKE '%bob%' THEN
                 RAISE EXCEPTION '%', $1 USING ERRCODE = 'insufficient_privilege'; END IF;
-                RETURN true; END $f$; SELECT * FROM {t} x WHERE pg_temp.spy(x::text)")),
-            sql("cursor", format!("DECLARE c SCROLL CURSOR FOR SELECT * FROM {t};
-                FETCH ALL FROM c; FETCH ABSOLUTE 1 FROM c")),
-            sql("cursor that stays", format!("DECLARE c CURSOR WITH HOLD FOR SELECT * FROM {t};
-                COMMIT; BEGIN; FETCH ALL FROM c")),
-            sql("shadow of the context", format!("CREATE FUNCTION pg_temp.current_tenant()
+                RETURN true; END $f$; SELECT * FROM {t} x WHERE pg_temp.spy(x::text)"
+                ),
+            ),
+            sql(
+                "cursor",
+                format!(
+                    "DECLARE c SCROLL CURSOR FOR SELECT * FROM {t};
+                FETCH ALL FROM c; FETCH ABSOLUTE 1 FROM c"
+                ),
+            ),
+            sql(
+                "cursor that stays",
+                format!(
+                    "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM {t};
+                COMMIT; BEGIN; FETCH ALL FROM c"
+                ),
+            ),
+            sql(
+                "shadow of the context",
+                format!(
+                    "CREATE FUNCTION pg_temp.current_tenant()
                 RETURNS TEXT LANGUAGE sql AS 'SELECT ''{BOB}'''; CREATE FUNCTION
                 pg_temp.current_setting(TEXT, BOOLEAN) RETURNS TEXT LANGUAGE sql AS
                 'SELECT ''{BOB}'''; CREATE TEMP TABLE context_key (id INTEGER);
-                SET LOCAL search_path = pg_temp, keyward, pg_catalog; SELECT * FROM {t}")),
-            sql("context of a function", format!("CREATE FUNCTION pg_temp.peek()
+                SET LOCAL search_path = pg_temp, keyward, pg_catalog; SELECT * FROM {t}"
+                ),
+            ),
+            sql(
+                "context of a function",
+                format!(
+                    "CREATE FUNCTION pg_temp.peek()
                 RETURNS SETOF TEXT LANGUAGE sql SET keyward.context = '{BOB}'
-                AS 'SELECT x::text FROM {t} x'; SELECT pg_temp.peek()")),
+                AS 'SELECT x::text FROM {t} x'; SELECT pg_temp.peek()"
+                ),
+            ),
         ]
     }
 
@@ -163,19 +227,40 @@ impl<'t> Target<'t> {
         vec![
             sql("row security off", format!("SET LOCAL row_security = off; SELECT * FROM {t}")),
             sql("replica", format!("SET LOCAL session_replication_role = replica; TABLE {t}")),
-            sql("savepoint", format!("SAVEPOINT a; SET LOCAL work_mem = '1MB'; SELECT * FROM {t};
-                ROLLBACK TO a; SAVEPOINT b; RELEASE b; SELECT * FROM {t}")),
-            sql("parallel", format!("SELECT FROM pg_settings, set_config(name, CASE
+            sql(
+                "savepoint",
+                format!(
+                    "SAVEPOINT a; SET LOCAL work_mem = '1MB'; SELECT * FROM {t};
+                ROLLBACK TO a; SAVEPOINT b; RELEASE b; SELECT * FROM {t}"
+                ),
+            ),
+            sql(
+                "parallel",
+                format!(
+                    "SELECT FROM pg_settings, set_config(name, CASE
                 WHEN name LIKE '%_cost' OR name LIKE '%_size' THEN '0'
                 WHEN name LIKE 'max%' THEN '2' ELSE 'on' END, true)
                 WHERE name IN ('force_parallel_mode', 'debug_parallel_query',
                 'parallel_setup_cost', 'parallel_tuple_cost', 'min_parallel_table_scan_size',
-                'max_parallel_workers_per_gather'); SELECT * FROM {t}")),
-            sql("generic plans", format!("SET LOCAL plan_cache_mode = force_generic_plan;
+                'max_parallel_workers_per_gather'); SELECT * FROM {t}"
+                ),
+            ),
+            sql(
+                "generic plans",
+                format!(
+                    "SET LOCAL plan_cache_mode = force_generic_plan;
                 SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off;
-                SELECT * FROM {t} WHERE {}", self.theirs)),
-            sql("setting of the role", format!("ALTER ROLE CURRENT_USER SET keyward.context =
-                '{BOB}'; SELECT * FROM {t}; ALTER ROLE CURRENT_USER RESET keyward.context")),
+                SELECT * FROM {t} WHERE {}",
+                    self.theirs
+                ),
+            ),
+            sql(
+                "setting of the role",
+                format!(
+                    "ALTER ROLE CURRENT_USER SET keyward.context =
+                '{BOB}'; SELECT * FROM {t}; ALTER ROLE CURRENT_USER RESET keyward.context"
+                ),
+            ),
             sql("setting reset", format!("RESET ALL; SELECT * FROM {t}")),
         ]
     }
@@ -202,8 +287,10 @@ impl<'t> Target<'t> {
             left("prepared by another", format!("PREPARE p AS SELECT * FROM {t}; "), "EXECUTE p"),
             left(
                 "planned by another",
-                format!("CREATE FUNCTION pg_temp.peek() RETURNS SETOF TEXT LANGUAGE plpgsql
-                    AS $f$ BEGIN RETURN QUERY SELECT x::text FROM {t} x; END $f$; "),
+                format!(
+                    "CREATE FUNCTION pg_temp.peek() RETURNS SETOF TEXT LANGUAGE plpgsql
+                    AS $f$ BEGIN RETURN QUERY SELECT x::text FROM {t} x; END $f$; "
+                ),
                 "SELECT pg_temp.peek()",
             ),
         ]
@@ -219,8 +306,13 @@ impl<'t> Target<'t> {
             sql("unforce", format!("ALTER TABLE {t} NO FORCE ROW LEVEL SECURITY")),
             sql("drop policy", format!("DROP POLICY context ON {t}")),
             sql("add policy", format!("CREATE POLICY mine ON {t} USING (true)")),
-            sql("trigger", format!("CREATE TRIGGER mine BEFORE INSERT ON {t}
-                EXECUTE FUNCTION suppress_redundant_updates_trigger()")),
+            sql(
+                "trigger",
+                format!(
+                    "CREATE TRIGGER mine BEFORE INSERT ON {t}
+                EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+                ),
+            ),
             sql("disable triggers", format!("ALTER TABLE {t} DISABLE TRIGGER USER")),
             sql("rule", format!("CREATE RULE mine AS ON INSERT TO {t} DO INSTEAD NOTHING")),
             sql("owner", format!("ALTER TABLE {t} OWNER TO CURRENT_USER")),
@@ -229,8 +321,12 @@ impl<'t> Target<'t> {
             sql("heir", format!("CREATE TEMP TABLE h () INHERITS ({t})")),
             sql("view in the schema", format!("CREATE VIEW keyward.v AS SELECT * FROM {t}")),
             sql("kept copy", format!("CREATE MATERIALIZED VIEW keyward.m AS SELECT * FROM {t}")),
-            sql("context replaced", "CREATE OR REPLACE FUNCTION keyward.current_tenant()
-                RETURNS TEXT LANGUAGE sql AS 'SELECT ''*'''".to_owned()),
+            sql(
+                "context replaced",
+                "CREATE OR REPLACE FUNCTION keyward.current_tenant()
+                RETURNS TEXT LANGUAGE sql AS 'SELECT ''*'''"
+                    .to_owned(),
+            ),
             sql("isolate anew", format!("CALL keyward_private.isolate('{name}', 'shared')")),
             sql("read the key", "SELECT * FROM keyward_private.context_key".to_owned()),
         ]);
@@ -242,8 +338,13 @@ impl<'t> Target<'t> {
             let columns = self.table.columns.iter().filter(|column| key.contains(&column.name));
             let typed: Vec<_> = columns.map(|c| format!("{} {}", c.name, c.ty)).collect();
             let (t, key, typed) = (&self.name, key.join(", "), typed.join(", "));
-            sql("foreign key to it", format!("CREATE TEMP TABLE f ({typed},
-                FOREIGN KEY ({key}) REFERENCES {t} ({key}))"))
+            sql(
+                "foreign key to it",
+                format!(
+                    "CREATE TEMP TABLE f ({typed},
+                FOREIGN KEY ({key}) REFERENCES {t} ({key}))"
+                ),
+            )
         };
         self.table.keys.first().map(refer).into_iter().collect()
     }
@@ -254,23 +355,59 @@ impl<'t> Target<'t> {
         vec![
             sql("update where", format!("UPDATE {t} t SET {unchanged} WHERE {theirs} RETURNING *")),
             sql("update all", format!("UPDATE {t} t SET {unchanged} RETURNING *")),
-            sql("update from", format!("UPDATE {t} t SET {first} = t.{first} FROM {t} o
-                WHERE t = o RETURNING o.*")),
-            sql("update in a cte", format!("WITH u AS (UPDATE {t} t SET {first} = t.{first}
-                WHERE {theirs} RETURNING *) SELECT * FROM u")),
-            sql("update a view", format!("CREATE TEMP VIEW v AS SELECT * FROM {t};
-                UPDATE v t SET {unchanged} WHERE {theirs} RETURNING *")),
+            sql(
+                "update from",
+                format!(
+                    "UPDATE {t} t SET {first} = t.{first} FROM {t} o
+                WHERE t = o RETURNING o.*"
+                ),
+            ),
+            sql(
+                "update in a cte",
+                format!(
+                    "WITH u AS (UPDATE {t} t SET {first} = t.{first}
+                WHERE {theirs} RETURNING *) SELECT * FROM u"
+                ),
+            ),
+            sql(
+                "update a view",
+                format!(
+                    "CREATE TEMP VIEW v AS SELECT * FROM {t};
+                UPDATE v t SET {unchanged} WHERE {theirs} RETURNING *"
+                ),
+            ),
             sql("delete where", format!("DELETE FROM {t} WHERE {theirs} RETURNING *")),
             sql("delete all", format!("DELETE FROM {t} RETURNING *")),
             sql("delete using", format!("DELETE FROM {t} t USING {t} o WHERE true RETURNING o.*")),
-            sql("delete in a cte", format!("WITH d AS (DELETE FROM {t} WHERE {theirs}
-                RETURNING *) SELECT * FROM d")),
-            sql("delete from a view", format!("CREATE TEMP VIEW v AS SELECT * FROM {t};
-                DELETE FROM v WHERE {theirs} RETURNING *")),
-            sql("merge update", format!("MERGE INTO {t} t USING (SELECT 1) s ON {theirs}
-                WHEN MATCHED THEN UPDATE SET {}", self.spoiled())),
-            sql("merge delete", format!("MERGE INTO {t} t USING (SELECT 1) s ON {theirs}
-                WHEN MATCHED THEN DELETE")),
+            sql(
+                "delete in a cte",
+                format!(
+                    "WITH d AS (DELETE FROM {t} WHERE {theirs}
+                RETURNING *) SELECT * FROM d"
+                ),
+            ),
+            sql(
+                "delete from a view",
+                format!(
+                    "CREATE TEMP VIEW v AS SELECT * FROM {t};
+                DELETE FROM v WHERE {theirs} RETURNING *"
+                ),
+            ),
+            sql(
+                "merge update",
+                format!(
+                    "MERGE INTO {t} t USING (SELECT 1) s ON {theirs}
+                WHEN MATCHED THEN UPDATE SET {}",
+                    self.spoiled()
+                ),
+            ),
+            sql(
+                "merge delete",
+                format!(
+                    "MERGE INTO {t} t USING (SELECT 1) s ON {theirs}
+                WHEN MATCHED THEN DELETE"
+                ),
+            ),
         ]
     }
 
@@ -315,10 +452,17 @@ impl<'t> Target<'t> {
             let insert = format!("INSERT INTO {t} ({list}) VALUES ({row})");
             all.push(sql(&format!("insert {which}"), insert.clone()));
             all.push(sql(&format!("insert {which} returning"), insert + " RETURNING *"));
-            all.push(sql(&format!("merge {which}"), format!("MERGE INTO {t} t
-                USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT ({list}) VALUES ({row})")));
-            let view = format!("CREATE TEMP VIEW v AS SELECT * FROM {t};
-                INSERT INTO v ({list}) VALUES ({row})");
+            all.push(sql(
+                &format!("merge {which}"),
+                format!(
+                    "MERGE INTO {t} t
+                USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT ({list}) VALUES ({row})"
+                ),
+            ));
+            let view = format!(
+                "CREATE TEMP VIEW v AS SELECT * FROM {t};
+                INSERT INTO v ({list}) VALUES ({row})"
+            );
             all.push(sql(&format!("insert {which} into a view"), view));
             let values = self.table.columns.iter().map(|column| {
                 let value = values.get(&column.name).and_then(Option::as_deref);
@@ -371,8 +515,7 @@ impl<'t> Target<'t> {
                         values.insert(column.clone(), value);
                     }
                 }
-                let (t, list, row) =
-                    (&self.name, &self.columns, self.table.literals(&values));
+                let (t, list, row) = (&self.name, &self.columns, self.table.literals(&values));
                 let name = format!("refer to {} {tenant_too}", foreign.table);
                 let insert = format!("INSERT INTO {t} ({list}) VALUES ({row})");
                 all.push(sql(&name, insert + "; SELECT u FROM keyward.users u"));

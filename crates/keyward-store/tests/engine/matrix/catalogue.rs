@@ -145,9 +145,10 @@ impl Catalogue {
 
     /// Keeps all rows aside, in temporary tables of the connection.
     pub(super) fn keep(&self) -> String {
-        let keep = self.tables.iter().map(|table| {
-            format!("CREATE TEMP TABLE kept_{0} AS TABLE keyward.{0};\n", table.name)
-        });
+        let keep = self
+            .tables
+            .iter()
+            .map(|table| format!("CREATE TEMP TABLE kept_{0} AS TABLE keyward.{0};\n", table.name));
         keep.collect()
     }
 
@@ -283,12 +284,7 @@ async fn values(
 }
 
 /// What a foreign key makes of a column: the value in the row of the same tenant.
-fn referred(
-    table: &Table,
-    others: &[Table],
-    column: &str,
-    whose: &str,
-) -> Option<Option<String>> {
+fn referred(table: &Table, others: &[Table], column: &str, whose: &str) -> Option<Option<String>> {
     table.foreign.iter().find_map(|foreign| {
         let place = foreign.columns.iter().position(|name| name == column)?;
         let Some(other) = others.iter().find(|other| other.name == foreign.table) else {

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Client;
 
-use super::catalogue::{ADA, BOB};
 use super::Field;
+use super::catalogue::{ADA, BOB};
 
 /// The context that a node would give a connection: what only who knows the key can make.
 pub(super) async fn sign(superuser: &Client, client: &Client, name: &str) -> String {
@@ -34,10 +34,13 @@ pub(super) async fn made_up(
     let old = sign(&field.superuser, &gone, BOB).await;
     drop(gone);
     let zeros = "0".repeat(64);
-    let fullwidth: String = genuine.chars().map(|c| match c {
-        '0'..='9' => char::from_u32(u32::from(c) - 0x30 + 0xFF10).unwrap(),
-        other => other,
-    }).collect();
+    let fullwidth: String = genuine
+        .chars()
+        .map(|c| match c {
+            '0'..='9' => char::from_u32(u32::from(c) - 0x30 + 0xFF10).unwrap(),
+            other => other,
+        })
+        .collect();
     let kinds = [
         ("the name alone", BOB.to_owned()),
         ("the star alone", "*".to_owned()),

@@ -22,8 +22,7 @@ use contexts::{made_up, sign};
 /// The errors that end an attack as it should end. Any other one is a mistake of the attack.
 const REFUSALS: [&str; 9] = [
     // no right, no context, refused by a policy
-    "42501",
-    // a foreign, unique or not-null key; a check
+    "42501", // a foreign, unique or not-null key; a check
     "23503", "23505", "23502", "23514",
     // a temporary table's foreign key, a view of several tables
     "42P16", "42809",
@@ -166,11 +165,7 @@ impl Field {
     }
 
     /// Makes every attack under ADA's own context.
-    async fn attack_as(
-        &self,
-        role: &str,
-        tables: impl IntoIterator<Item = &Table>,
-    ) -> Vec<String> {
+    async fn attack_as(&self, role: &str, tables: impl IntoIterator<Item = &Table>) -> Vec<String> {
         let client = self.connect(role).await;
         let context = Context {
             tried: Some(sign(&self.superuser, &client, ADA).await),
@@ -487,7 +482,10 @@ async fn a_context_that_is_not_signed_is_found() {
 #[tokio::test]
 async fn a_table_that_cannot_be_covered_is_named() {
     let tables = [
-        ("CREATE TABLE keyward.loose (tenant_id TEXT)", "`loose` is in the schema and not isolated"),
+        (
+            "CREATE TABLE keyward.loose (tenant_id TEXT)",
+            "`loose` is in the schema and not isolated",
+        ),
         (
             "CREATE TABLE keyward.odd (tenant_id TEXT PRIMARY KEY, place POINT NOT NULL);
              CALL keyward_private.isolate('odd', 'tenant')",
