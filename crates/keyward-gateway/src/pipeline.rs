@@ -368,6 +368,7 @@ impl<'p> Exchange<'p> {
             max_body_bytes: self.arrival.listener.max_body_bytes,
             now: self.record.at,
             now_ns: self.record.started_ns,
+            standing: &self.arrival.standing,
         };
         let has_body = !body.is_end_stream();
         forward(permit, upstream, &passage, parts, body).await.map_err(|error| {

@@ -111,7 +111,6 @@ pub(crate) const SMALL: [World; 17] = [
 
 /// Explored on demand: minutes.
 pub(crate) const WIDE: [World; 9] = [
-    World { name: "wide: another history, watched", promotions: 1, watches: true, ..BASE },
     World { name: "wide: four ticks", horizon: 4, failures: 1, ..BASE },
     World { name: "wide: two keys, asks fail", keys: 2, failures: 1, ..BASE },
     World { name: "wide: a node joins, answers in pages", settled: 1, page: 1, keys: 2, ..BASE },
@@ -119,6 +118,14 @@ pub(crate) const WIDE: [World; 9] = [
     World { name: "wide: readings on two nodes", nodes: 2, settled: 2, ..FILLING },
     World { name: "wide: readings in another history", promotions: 1, ..FILLING },
     World { name: "wide: slow commits on both sides", keys: 2, slow_renewals: true, ..BASE },
+    World {
+        name: "wide: another history, watched",
+        promotions: 1,
+        watches: true,
+        horizon: 2,
+        reaches: &[ANSWERED, NEW_HISTORY],
+        ..BASE
+    },
     World {
         name: "wide: leases of three ticks",
         terms: Terms { lease_ms: 3_000, ..TIGHT },

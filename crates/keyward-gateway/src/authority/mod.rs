@@ -98,6 +98,8 @@ pub struct Membership {
     pub node: NodeId,
     /// Any number that spreads the nodes of a deployment in time.
     pub spread: u64,
+    /// Whether no other process can decide with the same authority.
+    pub sole: bool,
     /// Whether it takes nodes off the register that ended without saying so.
     pub janitor: bool,
 }

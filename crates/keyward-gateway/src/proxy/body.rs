@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::proxy::pool::Lease;
-use crate::proxy::standing::Standing;
 
 /// The error of a body that did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -52,16 +51,6 @@ pub(crate) enum PlaneBody {
 impl From<Vec<u8>> for PlaneBody {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Whole((!bytes.is_empty()).then(|| Bytes::from(bytes)))
-    }
-}
-
-impl PlaneBody {
-    /// What is asked about again when it lasts. What is answered here is not asked about.
-    pub(crate) const fn standing(&self) -> Option<Standing> {
-        match self {
-            Self::Upstream(body) => Some(body.standing),
-            Self::Whole(_) | Self::Boxed(_) => None,
-        }
     }
 }
 
@@ -276,7 +265,6 @@ pub(crate) struct UpstreamBody {
     lease: Option<Lease>,
     upload: Option<Watch>,
     idle: IdleTimer,
-    standing: Standing,
 }
 
 impl UpstreamBody {
@@ -286,9 +274,8 @@ impl UpstreamBody {
         lease: Lease,
         upload: Option<Watch>,
         idle: Duration,
-        standing: Standing,
     ) -> Self {
-        Self { incoming, lease: Some(lease), upload, idle: IdleTimer::new(idle), standing }
+        Self { incoming, lease: Some(lease), upload, idle: IdleTimer::new(idle) }
     }
 
     /// The answer is complete. Its connection is reused only if the request was sent whole.

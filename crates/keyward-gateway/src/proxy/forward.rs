@@ -50,8 +50,9 @@ pub(crate) async fn forward(
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     head.extensions.clear();
-    let idle = upstream.config.body_idle_timeout;
-    let body = UpstreamBody::new(incoming, lease, watch, idle, outbound.standing());
+    // an answer is begun once
+    let _ = passage.standing.set(outbound.standing());
+    let body = UpstreamBody::new(incoming, lease, watch, upstream.config.body_idle_timeout);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
@@ -53,6 +54,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) max_body_bytes: u64,
     pub(crate) now: Timestamp,
     pub(crate) now_ns: u64,
+    /// Where what is asked about again is left, for when the answer lasts.
+    pub(crate) standing: &'a OnceLock<Standing>,
 }
 
 /// What goes out, kept so that it can be made a second time.

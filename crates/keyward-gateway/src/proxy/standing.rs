@@ -21,7 +21,7 @@ pub(crate) const RECHECK_EVERY: Duration = Duration::from_secs(1);
 /// For how long a stream goes on after this node was last sure of what it knows.
 pub(crate) const STREAM_GRACE: Duration = Duration::from_secs(20);
 
-/// All of a permitted request that asking again needs. It moves with every answer, so it is small.
+/// All of a permitted request that asking again needs. Every answer has one, so it is small.
 #[derive(Clone, Copy)]
 pub(crate) struct Standing {
     pub(crate) request_id: RequestId,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::lent;
 use crate::pipeline;
 use crate::plane::DataPlane;
+use crate::proxy::Standing;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
 use crate::server::guard::{Guard, Turn};
 use crate::server::lookout::Lookout;
@@ -61,7 +62,7 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
         let serving = Arc::clone(&serving);
         async move {
             let listener = Arc::clone(&serving.listener);
-            let arrival = Arrival { peer, listener, bad_head };
+            let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
             let response = match &serving.task {
                 Task::Gateway => pipeline::serve(&serving.plane, &arrival, request).await,
                 Task::Internal(fallback) => {
@@ -71,7 +72,8 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
                     lent::serve(&serving.plane, &arrival, fallback, request).await
                 }
             };
-            let under_way = |body| InFlight { body, seen: Seen::Nothing, flight };
+            let standing = arrival.standing.into_inner();
+            let under_way = |body| InFlight { body, standing, seen: Seen::Nothing, flight };
             let mut response = response.map(under_way);
             if serving.listener.is_leaving() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -168,6 +170,7 @@ enum Seen {
 /// The body of an answer under way.
 struct InFlight {
     body: PlaneBody,
+    standing: Option<Standing>,
     seen: Seen,
     flight: Flight,
 }
@@ -185,7 +188,7 @@ impl InFlight {
             self.seen = Seen::Some;
         } else if !self.body.is_end_stream() {
             self.seen = Seen::Lasting;
-            if let Some(standing) = self.body.standing() {
+            if let Some(standing) = self.standing {
                 self.flight.0.stream.begin(standing);
             }
         }

@@ -7,12 +7,13 @@ mod lookout;
 mod options;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::answer::Refusal;
+use crate::proxy::Standing;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
 pub use connection::Fallback;
@@ -57,6 +58,9 @@ pub(crate) struct Arrival {
     pub(crate) listener: Arc<Listener>,
     /// Why its head could not be read; nothing else of the request is real then.
     pub(crate) bad_head: Option<BadHead>,
+    /// What is asked about again when the answer lasts. It stays here instead of in the body, which
+    /// is moved about; what is not forwarded leaves none.
+    pub(crate) standing: OnceLock<Standing>,
 }
 
 impl Arrival {

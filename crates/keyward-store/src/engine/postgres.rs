@@ -120,7 +120,7 @@ impl PostgresEngine {
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let address = self.address.clone();
-        let transaction = PostgresTransaction::new(session, address, access, self.limits);
+        let transaction = PostgresTransaction::new(session, address, lane, access, self.limits);
         transaction.begin(&self.signer, context).await
     }
 

@@ -10,13 +10,14 @@ use tokio_postgres::RowStream;
 use super::postgres::{classify, silent};
 use super::postgres_session::{Address, Session, SessionManager, Signer};
 use super::postgres_value::read;
-use super::{Access, MAX_ROWS, Row, Statement, StoreError, StoreLimits, Value, defect};
+use super::{Access, Lane, MAX_ROWS, Row, Statement, StoreError, StoreLimits, Value, defect};
 
 pub(super) struct PostgresTransaction {
     /// Absent once the transaction has ended, or its connection was given up.
     session: Option<Object<SessionManager>>,
     wire: Wire,
     address: Address,
+    lane: Lane,
     access: Access,
     limits: StoreLimits,
 }
@@ -37,10 +38,11 @@ impl PostgresTransaction {
     pub(super) fn new(
         session: Object<SessionManager>,
         address: Address,
+        lane: Lane,
         access: Access,
         limits: StoreLimits,
     ) -> Self {
-        Self { session: Some(session), wire: Wire::Asked, address, access, limits }
+        Self { session: Some(session), wire: Wire::Asked, address, lane, access, limits }
     }
 
     /// Begins it on the server and binds its context.
@@ -158,8 +160,7 @@ impl PostgresTransaction {
         said.map_err(|error| classify(sql, &error))
     }
 
-    /// After silence the connection is given up, and with it every idle one: what made one dead
-    /// has most likely killed the others, and each would cost its next user the same wait.
+    /// Passes an answer on; after silence the connection is given up.
     fn answered<T>(
         &mut self,
         answer: Result<Result<T, StoreError>, Elapsed>,
@@ -167,11 +168,7 @@ impl PostgresTransaction {
     ) -> Result<T, StoreError> {
         answer.unwrap_or_else(|_| {
             if let Some(session) = self.session.take() {
-                let pool = Object::pool(&session);
-                drop(Object::take(session));
-                if let Some(pool) = pool {
-                    pool.retain(|_, _| false);
-                }
+                give_up_with_idle(session);
             }
             Err(silent(statement))
         })
@@ -207,10 +204,31 @@ impl Drop for PostgresTransaction {
                 if own {
                     self.address.cancel(&session.client);
                 }
-                drop(Object::take(session));
+                self.give_up(session);
             }
-            (Wire::Committing, _) => drop(Object::take(session)),
+            (Wire::Committing, _) => self.give_up(session),
         }
+    }
+}
+
+impl PostgresTransaction {
+    /// What leases depend on is left unanswered only by callers whose own limit is over, which is
+    /// shorter than ours.
+    fn give_up(&self, session: Object<SessionManager>) {
+        match self.lane {
+            Lane::Common => drop(Object::take(session)),
+            Lane::Reserved => give_up_with_idle(session),
+        }
+    }
+}
+
+/// Gives up a silent connection, and with it every idle one: what made one dead has most likely
+/// killed the others, and each would cost its next user the same wait.
+fn give_up_with_idle(session: Object<SessionManager>) {
+    let pool = Object::pool(&session);
+    drop(Object::take(session));
+    if let Some(pool) = pool {
+        pool.retain(|_, _| false);
     }
 }
 

@@ -6,6 +6,7 @@ mod backup;
 mod conformance;
 mod isolation;
 mod isolation_keys;
+mod isolation_writes;
 mod limits;
 mod listen;
 mod matrix;

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 struct Line {
     database: TestDatabase,
     proxy: FaultProxy,
+    config: StoreConfig,
     engine: Engine,
 }
 
@@ -48,7 +49,7 @@ impl Line {
         }
         limits(&mut config.limits);
         let engine = Engine::open(&config).await.unwrap();
-        Some(Self { database, proxy, engine })
+        Some(Self { database, proxy, config, engine })
     }
 
     async fn superuser(&self) -> Client {
@@ -113,6 +114,20 @@ async fn one_silent_connection_takes_the_idle_ones_with_it() {
     for _ in 0..3 {
         assert_eq!(bounded(count(&line.engine, ADA)).await, 0, "no dead one is left");
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_a_lease_and_gives_up_takes_the_idle_ones_with_it() {
+    let Some(line) = Line::new(|_| ()).await else { return };
+    let store = Store::open(&line.config, Arc::new(ManualClock::default())).await.unwrap();
+    let several = [store.roster(), store.roster(), store.roster()];
+    futures_util::future::try_join_all(several).await.unwrap();
+    line.proxy.set(Fault::Drop);
+    // a lease waits for less than the limits of the store
+    assert!(tokio::time::timeout(LIMIT / 4, store.roster()).await.is_err());
+    line.proxy.set(Fault::Pass);
+    let again = tokio::time::timeout(LIMIT - LIMIT / 4, store.roster()).await;
+    again.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -77,6 +77,11 @@ impl NodeRole {
         roles.is_empty() || roles.contains(&self) || roles.contains(&Self::All)
     }
 
+    /// Whether a node with these roles decides anything. One that only works does not.
+    pub(crate) fn decide(roles: &[Self]) -> bool {
+        Self::Gateway.is_in(roles) || Self::Control.is_in(roles)
+    }
+
     /// What a node with these roles does, as the register shows it.
     pub(crate) fn words(roles: &[Self]) -> String {
         let words =

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::housekeeper;
 use crate::config::Settings;
 use crate::config::settings::NodeRole;
 
@@ -30,10 +31,13 @@ const START_TIMEOUT: Duration = Duration::from_mins(5);
 pub(crate) struct Followed {
     pub(crate) follower: Arc<Follower>,
     tasks: JoinSet<()>,
+    /// Whether it is on the register, or will be.
+    registers: bool,
 }
 
 impl Followed {
-    /// Loads everything from the store and keeps it true from now on.
+    /// Loads everything from the store and keeps it true from now on; nothing on a node that only
+    /// works.
     pub(crate) async fn start(
         store: &Store,
         plane: &DataPlane,
@@ -49,30 +53,43 @@ impl Followed {
             hold_ms: terms.hold_ms(),
             started_at: clock.now(),
         };
+        let registers = NodeRole::decide(&settings.role);
         let writes = NodeRole::Control.is_in(&settings.role);
+        let authority: Arc<dyn Authority> = if registers {
+            Arc::new(StoreAuthority { store: store.clone(), me, writes })
+        } else {
+            Arc::new(housekeeper::Undecided)
+        };
         let follower = plane.follow(Following {
-            authority: Arc::new(StoreAuthority { store: store.clone(), me, writes }),
+            authority,
             clock,
             terms,
             membership: Membership {
                 node,
                 spread: u64::try_from(node.bits() & u128::from(u64::MAX)).unwrap_or_default(),
+                sole: !store.is_shared(),
                 janitor: writes || NodeRole::Worker.is_in(&settings.role),
             },
         });
+        let mut tasks = JoinSet::new();
+        if !registers {
+            tasks.spawn(housekeeper::keep_register(store.clone(), terms));
+            return Ok(Self { follower, tasks, registers });
+        }
         // hooked first, so that no commit falls between loading and hooking
         store.on_commit(hook(&follower));
-        let mut tasks = JoinSet::new();
         follower.start(&mut tasks);
         tasks.spawn(hear(store.clone(), Arc::clone(&follower)));
         let settled = follower.settled(START_TIMEOUT).await;
         settled.context("the keys could not be loaded from the store")?;
-        Ok(Self { follower, tasks })
+        Ok(Self { follower, tasks, registers })
     }
 
     /// Decides nothing any more, and takes the node off the register.
     pub(crate) async fn leave(mut self) {
-        self.follower.leave().await;
+        if self.registers {
+            self.follower.leave().await;
+        }
         self.tasks.shutdown().await;
     }
 }

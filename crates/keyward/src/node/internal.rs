@@ -22,6 +22,8 @@ pub(crate) struct InternalState {
     pub(crate) store: Store,
     /// The data plane, which may be suspended.
     pub(crate) plane: Arc<DataPlane>,
+    /// Whether it decides anything.
+    pub(crate) decides: bool,
     /// Time and randomness.
     pub(crate) clock: Arc<dyn Clock>,
     /// Whether the node is about to stop.
@@ -65,12 +67,12 @@ fn refusal(state: &InternalState, error: &Error) -> Response {
     (status, headers, body).into_response()
 }
 
-/// Ready means: not about to stop, deciding, and the store answers.
+/// Ready means: not about to stop, deciding if that is its work, and the store answers.
 async fn ready(State(state): State<Arc<InternalState>>) -> Response {
     if state.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    if !state.plane.is_deciding() {
+    if state.decides && !state.plane.is_deciding() {
         return (StatusCode::SERVICE_UNAVAILABLE, "not deciding\n").into_response();
     }
     let answers =

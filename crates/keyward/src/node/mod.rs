@@ -3,6 +3,7 @@
 mod authority;
 mod builtins;
 mod clock;
+mod housekeeper;
 mod internal;
 mod jobs;
 mod planes;
@@ -205,7 +206,8 @@ impl Shared {
         registry.register_collector(Box::new(self.plane.metrics()));
         let (store, plane) = (self.store.clone(), Arc::clone(&self.plane));
         let clock = Arc::clone(&self.clock);
-        let state = InternalState { store, plane, clock, draining, registry, jwks };
+        let decides = NodeRole::decide(&self.settings.role);
+        let state = InternalState { store, plane, decides, clock, draining, registry, jwks };
         let router = internal::router(state);
         let address = self.settings.internal.listen;
         let (fallback, limits) = (planes::fallback(router), ConnectionLimits::default());

@@ -44,9 +44,10 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
         "ready"
     );
     supervisor.ready();
+    let decides = NodeRole::decide(&node.shared.settings.role);
     tokio::select! {
         () = stops.first() => {}
-        () = supervisor.keep_told(|| plane.is_deciding()) => {}
+        () = supervisor.keep_told(|| !decides || plane.is_deciding()) => {}
     }
     supervisor.stopping();
     leave(&node).await;

@@ -14,6 +14,7 @@ mod coverage;
 mod deploy;
 mod harness;
 mod keys;
+mod nodes;
 mod operations;
 mod pooled;
 mod restore;

@@ -4,14 +4,16 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
+use keyward_core::id::NodeId;
 use keyward_testkit::TestDatabase;
+use reqwest::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{interval, timeout};
 
-use crate::harness::{Finished, PROFILE, Process, keyward, migrate_url_file, write_private};
+use crate::harness::{Actor, Finished, PROFILE, Process, keyward, migrate_url_file, write_private};
 
 /// Nothing takes this long; it only keeps a broken test from hanging.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -211,6 +213,7 @@ impl Served {
             .args(["--control-listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
             .args(["--gateway-listener", r#"{ listen = "127.0.0.1:0", environments = ["live"] }"#])
             .args(["--log-format", "json", "--shutdown-drain-delay", "0s"])
+            .args(["--internal-verify-from", "127.0.0.1/32"])
             .env_clear()
             .current_dir(home.path())
             .stdin(Stdio::null())
@@ -256,6 +259,19 @@ impl Served {
     }
 }
 
+/// A node with every role, and with demo tenants.
+async fn control(deployment: &Deployment, database: &TestDatabase) -> Process {
+    let arguments = deployment.arguments(database, "all", "keyward_control");
+    let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let free = "127.0.0.1:0";
+    for listener in
+        ["--gateway-listen", "--control-listen", "--internal-listen", "--sandbox-listen"]
+    {
+        all.extend([listener, free]);
+    }
+    Process::dev(&all).await
+}
+
 #[tokio::test]
 async fn a_gateway_does_all_its_work_with_the_rights_of_a_gateway() {
     let Some(database) = TestDatabase::postgres().await else {
@@ -263,14 +279,7 @@ async fn a_gateway_does_all_its_work_with_the_rights_of_a_gateway() {
     };
     let deployment = Deployment::new(&database).await;
     let database = &database;
-    let arguments = deployment.arguments(database, "all", "keyward_control");
-    let mut all: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    for listener in
-        ["--gateway-listen", "--control-listen", "--internal-listen", "--sandbox-listen"]
-    {
-        all.extend([listener, "127.0.0.1:0"]);
-    }
-    let control = Process::dev(&all).await;
+    let control = control(&deployment, database).await;
     let node = &control.site;
     let gateway = Served::start(&deployment, database, "gateway", "keyward_gateway").await;
     let (at, internal) = gateway.addresses();
@@ -304,4 +313,40 @@ async fn a_gateway_does_all_its_work_with_the_rights_of_a_gateway() {
     assert!(gateway.log().contains("connects as a role that may do everything"));
     gateway.stop().await;
     assert_eq!(control.stop().await.code, 0);
+}
+
+#[tokio::test]
+async fn a_worker_keeps_house_and_decides_nothing() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let deployment = Deployment::new(&database).await;
+    let control = control(&deployment, &database).await;
+    let key = control.site.minted(&["audit:read"]).await;
+    assert_eq!(control.stop().await.code, 0);
+    let gone = NodeId::from_bits(7);
+    let left_behind = format!(
+        "INSERT INTO nodes VALUES ('{gone}', 'gateway', '0', 1, 0, 1, 0, 0);
+        INSERT INTO idempotency_records VALUES ('t', 'p', 'o', 'k', '', NULL, 0, 1)"
+    );
+    database.behind(&left_behind).await;
+
+    let worker = Served::start(&deployment, &database, "worker", "keyward_worker").await;
+    let (_, internal) = worker.addresses();
+    let somebody = Actor::new(&Client::builder().no_proxy().build().unwrap(), &internal, None);
+    somebody.get("/readyz").await.is(200);
+    let refused = somebody.post("/v1/verify", json!({ "key": key.secret })).await;
+    assert_eq!(refused.is(503)["error"]["code"], "unavailable");
+
+    let left = "SELECT (SELECT COUNT(*) FROM nodes) + (SELECT COUNT(*) FROM idempotency_records
+        WHERE tenant_id = 't')";
+    let emptied = async {
+        let mut look = interval(Duration::from_millis(100));
+        while database.number(left).await > 0 {
+            look.tick().await;
+        }
+    };
+    timeout(PATIENCE, emptied).await.unwrap_or_else(|_| panic!("{}", worker.log()));
+    let log = worker.stop().await;
+    assert!(!log.contains("permission denied") && !log.contains("may do everything"), "{log}");
 }

@@ -6,7 +6,7 @@ use super::Field;
 use super::catalogue::{ADA, BOB};
 
 /// The context that a node would give a connection: what only who knows the key can make.
-pub(super) async fn sign(superuser: &Client, client: &Client, name: &str) -> String {
+pub(crate) async fn sign(superuser: &Client, client: &Client, name: &str) -> String {
     let row = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
     sign_for(superuser, row.get(0), name).await
 }

@@ -17,7 +17,8 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 use crate::isolation::raw;
 use attacks::{Attack, Body, attacks, questions};
 use catalogue::{ADA, BOB, Catalogue, FOREIGN, Table};
-use contexts::{made_up, sign};
+use contexts::made_up;
+pub(crate) use contexts::sign;
 
 /// The errors that end an attack as it should end. Any other one is a mistake of the attack.
 const REFUSALS: [&str; 9] = [

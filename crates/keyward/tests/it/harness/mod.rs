@@ -8,7 +8,7 @@ mod site;
 
 pub(crate) use actor::{Actor, Got, check_envelope};
 pub(crate) use node::{
-    DAY_MS, PROFILE, Setup, TestNode, migrate_url_file, node_on_every_engine,
+    Beside, DAY_MS, PROFILE, Setup, TestNode, migrate_url_file, node_on_every_engine,
     node_on_every_engine_with, write_private,
 };
 pub(crate) use process::{Finished, Process, keyward};

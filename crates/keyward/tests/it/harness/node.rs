@@ -39,6 +39,27 @@ pub(crate) struct TestNode {
     pub(crate) database: TestDatabase,
 }
 
+/// A node on the database of another one.
+pub(crate) struct Beside {
+    site: Site,
+    dev: Dev,
+}
+
+impl Beside {
+    /// Stops it.
+    pub(crate) async fn stop(self) {
+        self.dev.stop().await;
+    }
+}
+
+impl Deref for Beside {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
 impl Deref for TestNode {
     type Target = Site;
 
@@ -70,6 +91,21 @@ impl TestNode {
         let dev = Box::pin(Dev::start(options)).await.expect("a node that starts");
         let site = Site::new(&dev.to_json());
         Self { site, dev, clock, database }
+    }
+
+    /// Starts another node on the same database, with the same secrets and clock.
+    pub(crate) async fn beside(&self) -> Beside {
+        let setup = Setup::default();
+        let options = DevOptions {
+            profile: setup.profile.clone(),
+            data_dir: self.database.data_dir().to_owned(),
+            store_url: self.database.url(),
+            migrate_url_file: migrate_url_file(&self.database),
+            gateways: setup.gateways,
+            clock: self.clock.clone(),
+        };
+        let dev = Box::pin(Dev::start(options)).await.expect("a second node that starts");
+        Beside { site: Site::new(&dev.to_json()), dev }
     }
 
     /// Writes the last use of keys now instead of within seconds.

@@ -171,6 +171,13 @@ async fn of_the_rest(node: &TestNode, id: &str) -> Option<Request> {
             let id = made["adminToken"]["id"].as_str().unwrap();
             read(format!("/v1/admin-tokens/{id}/revoke"))
         }
+        "listNodes" => read("/v1/nodes"),
+        "getChange" => read("/v1/changes/1"),
+        "getTenantChange" => {
+            let key = node.minted(&["reports:read"]).await;
+            let epoch = node.revoke(&key.id).await["fence"]["epoch"].clone();
+            read(node.path(LAGOS_PAY, &format!("/changes/{epoch}")))
+        }
         "exportRevocations" => read("/v1/revocations"),
         "whoami" => read("/v1/whoami"),
         "getOpenapi" => read("/v1/openapi.json"),
