@@ -67,7 +67,7 @@ impl Followed {
             membership: Membership {
                 node,
                 spread: u64::try_from(node.bits() & u128::from(u64::MAX)).unwrap_or_default(),
-
+                sole: !store.is_shared(),
                 janitor: writes || NodeRole::Worker.is_in(&settings.role),
             },
         });
