@@ -34,8 +34,8 @@ impl Fence {
     /// A fence for a change that was committed before `since_ns` of this process's clock.
     ///
     /// `listed` are all nodes on the register of that history, read under the change's exclusive
-    /// lock or later. Those whose lease this process has seen end are not waited for. A history that
-    /// began not long ago is waited for as well: see [`Witness::unsettled_until`].
+    /// lock or later. Those whose lease this process has seen end are not waited for. A history
+    /// that began not long ago is waited for as well: see [`Witness::unsettled_until`].
     pub fn raise(
         epoch: Epoch,
         incarnation: Incarnation,

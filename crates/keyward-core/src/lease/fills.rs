@@ -41,8 +41,8 @@ impl Fills {
         Stamp { generation: self.generation, applied: self.applied }
     }
 
-    /// Whether facts about these subjects, read as of the change `read`, may be put into memory now.
-    /// When not, they must be read again.
+    /// Whether facts about these subjects, read as of the change `read`, may be put into memory
+    /// now. When not, they must be read again.
     pub fn admits(&mut self, stamp: Stamp, read: Epoch, subjects: &[Invalidation]) -> bool {
         let newer = |known: Option<&Epoch>| known.is_some_and(|epoch| *epoch > read);
         let outdated = |it: &Invalidation| newer(self.touched.get(it)) || newer(self.ahead.get(it));

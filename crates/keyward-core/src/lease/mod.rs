@@ -7,20 +7,21 @@
 //!
 //! * Every change of authority has an [`Epoch`], taken under an exclusive lock that is held to the
 //!   commit: gap-free and in commit order.
-//! * A node renews under the shared side of that lock. In one transaction it is registered and reads
-//!   every change after the one it has applied; only once these are in its memory is its lease
-//!   extended, to *its own clock's reading from before the renewal was sent* plus the lease time.
+//! * A node renews under the shared side of that lock. In one transaction it is registered and
+//!   reads every change after the one it has applied; only once these are in its memory is its
+//!   lease extended, to *its own clock's reading from before the renewal was sent* plus the lease
+//!   time.
 //! * A decision reads its lease first, memory second and the clock last, and is good only while
 //!   the clock is before the end of the lease *read first*: however long the process was paused in
 //!   between, a lease that is over is seen to be over, and one that was renewed meanwhile does not
 //!   vouch for what was read from memory before the renewal.
-//! * A fenced write lists the registered nodes under the lock. It is effective when each has applied
-//!   it, has left, or has had no renewal for so long that its lease is certainly over on the
-//!   writer's own clock. Instants of two machines are never compared; only the rates of their clocks
-//!   are assumed to agree, within [`Terms::drift_ppm`].
-//! * Another history (a standby was promoted, a backup restored) is another [`Incarnation`] from its
-//!   first transaction on. Its register says nothing about leases from before, so its first changes
-//!   are effective only once those are over.
+//! * A fenced write lists the registered nodes under the lock. It is effective when each has
+//!   applied it, has left, or has had no renewal for so long that its lease is certainly over on
+//!   the writer's own clock. Instants of two machines are never compared; only the rates of their
+//!   clocks are assumed to agree, within [`Terms::drift_ppm`].
+//! * Another history (a standby was promoted, a backup restored) is another [`Incarnation`] from
+//!   its first transaction on. Its register says nothing about leases from before, so its first
+//!   changes are effective only once those are over.
 
 mod fence;
 mod fills;

@@ -65,8 +65,8 @@ pub enum Event {
 /// What the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Send this. The answer comes as [`Event::Answered`] or [`Event::Failed`]; one that comes after
-    /// that must be dropped, for a lease would be counted from a later ask.
+    /// Send this. The answer comes as [`Event::Answered`] or [`Event::Failed`]; one that comes
+    /// after that must be dropped, for a lease would be counted from a later ask.
     Ask(Ask),
     /// Put the facts of the answer into memory, then say [`Event::Applied`].
     Apply,

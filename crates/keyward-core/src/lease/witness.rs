@@ -17,8 +17,8 @@ struct Sight {
 /// Since when each node's newest renewal is known.
 ///
 /// A lease counts from before its renewal was sent, and this process saw the renewal later than
-/// that. So once the lease time has passed here since then, the lease is over there, unless there was
-/// another renewal, which has read every change that was committed before it.
+/// that. So once the lease time has passed here since then, the lease is over there, unless there
+/// was another renewal, which has read every change that was committed before it.
 ///
 /// It also knows since when there is the history that the register shows. The register of a standby
 /// that was promoted may lack nodes, or their newest renewals; but whatever lease came from the
