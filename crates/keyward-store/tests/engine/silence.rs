@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_store::{
-    Conn, Context, Engine, Statement, StoreConfig, StoreError, StoreLimits, Value,
+    Conn, Context, Engine, Statement, Store, StoreConfig, StoreError, StoreLimits, Value,
 };
 use keyward_testkit::{Fault, FaultProxy, ManualClock, TestDatabase};
 use tokio_postgres::Client;
