@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::admin_tokens::RevokedAdminToken;
-use crate::keys::{ChangedKey, RotatedKey, UpdatedKey};
+use crate::keys::{ChangedKey, KeyWithSecret, RotatedKey, UpdatedKey};
 use crate::members::{ChangedMember, OffboardedMember};
 use crate::schema;
 use crate::tenants::SuspendedTenant;
@@ -113,6 +113,12 @@ fenced!(
 );
 
 impl HasFence for UpdatedKey {
+    fn fence(&self) -> Option<&Fence> {
+        self.fence.as_ref()
+    }
+}
+
+impl HasFence for KeyWithSecret {
     fn fence(&self) -> Option<&Fence> {
         self.fence.as_ref()
     }

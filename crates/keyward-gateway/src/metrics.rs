@@ -25,7 +25,7 @@ const NO_ROUTE: &str = "-";
 
 type Labels = [(&'static str, String); 3];
 /// The labels of an exemplar, of which there are none.
-type NoLabels = [(&'static str, String); 0];
+pub(crate) type NoLabels = [(&'static str, String); 0];
 
 /// Where a request is counted.
 pub(crate) struct Counted {

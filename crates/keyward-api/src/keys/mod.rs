@@ -23,6 +23,7 @@ pub use patch::Patch;
 pub use query::ListKeysQuery;
 
 use crate::bounds::{self, Bounded};
+use crate::fence::Fence;
 use crate::schema;
 use crate::secret::ShownOnce;
 
@@ -235,16 +236,19 @@ pub struct KeyWithSecret {
     /// used can get a new secret within one hour.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret_not_replayable: bool,
+    /// From when on every node refuses the secret before this one; only when there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
 }
 
 impl KeyWithSecret {
     /// The first answer.
     pub fn first(key: Key, secret: ShownOnce) -> Self {
-        Self { key, secret: Some(secret), secret_not_replayable: false }
+        Self { key, secret: Some(secret), secret_not_replayable: false, fence: None }
     }
 
     /// The answer to keep for a repetition of the request.
     pub fn replay(key: Key) -> Self {
-        Self { key, secret: None, secret_not_replayable: true }
+        Self { key, secret: None, secret_not_replayable: true, fence: None }
     }
 }

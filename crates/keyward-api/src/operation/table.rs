@@ -314,7 +314,8 @@ operations! {
             .allow(Access::Tenant, Scope::KeysWrite)
             .audited(AuditAction::ApiKeyReissued)
             .answers::<keys::KeyWithSecret>()
-            .idempotent();
+            .idempotent()
+            .fenced();
     /// The deployment was restored from a backup that cannot tell what became of the key; from
     /// now on it works again. Confirm a key only when you know that nobody revoked it.
     CONFIRM_KEY: "Confirm a suspect API key" =

@@ -18,6 +18,7 @@ use keyward_core::lease::{
 
 use super::fill::Fill;
 use super::memory::Memory;
+use super::metrics::{Counts, FollowerMetrics, count};
 use super::{Authority, Away, LeaseCell, Membership, unavailable};
 use crate::admin_tokens::AdminTokens;
 use crate::keyset::KeySet;
@@ -62,6 +63,7 @@ pub struct Follower {
     rescheduled: Notify,
     pub(super) fences: super::fence::Fences,
     left: Notify,
+    counts: Counts,
 }
 
 /// Which tickets are served, and which were turned away.
@@ -96,6 +98,7 @@ impl Follower {
             rescheduled: Notify::new(),
             fences: super::fence::Fences::default(),
             left: Notify::new(),
+            counts: Counts::default(),
         })
     }
 
@@ -119,6 +122,19 @@ impl Follower {
     /// Says that a change was committed; `None` when it is not known which.
     pub fn hear(self: &Arc<Self>, epoch: Option<Epoch>) {
         self.feed(Event::Heard(epoch));
+    }
+
+    /// Its numbers, to be registered as a collector.
+    pub fn metrics(self: &Arc<Self>) -> FollowerMetrics {
+        FollowerMetrics(Arc::clone(self))
+    }
+
+    pub(super) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(super) fn lease_left_ns(&self) -> u64 {
+        self.lease.read().until_ns.saturating_sub(self.following.clock.monotonic_ns())
     }
 
     /// Which node this is.
@@ -157,6 +173,7 @@ impl Follower {
     /// # Errors
     /// `unavailable` when the authority does not answer in time.
     pub async fn look_up(&self, wanted: Wanted) -> Result<(), Error> {
+        count(&self.counts.look_ups);
         let looked_up = self.fill.look_up(wanted).await;
         looked_up.map_err(|away| unavailable().because(away.to_string()))
     }
@@ -227,6 +244,7 @@ impl Follower {
     }
 
     async fn ask(self: Arc<Self>, ask: Ask) {
+        count(&self.counts.asks);
         let asked = timeout(ASK_TIMEOUT, self.following.authority.ask(ask)).await;
         let answered = match asked {
             Ok(Ok(answered)) => answered,
@@ -266,11 +284,13 @@ impl Follower {
     }
 
     fn fail(self: &Arc<Self>, away: &Away) {
+        count(&self.counts.failed_asks);
         tracing::warn!(cause = %away, "the authority did not answer");
         self.feed(Event::Failed);
     }
 
     async fn load(self: Arc<Self>) {
+        count(&self.counts.loads);
         match self.load_all().await {
             Ok((incarnation, epoch)) => {
                 let unknown = self.memory.end_load(incarnation, epoch);

@@ -7,6 +7,7 @@ mod fence;
 mod fill;
 mod follower;
 mod memory;
+mod metrics;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use keyward_core::lease::{Ask, Epoch, Incarnation, Lease, Listed, Roster};
 
 pub use follower::{Follower, Following};
 pub use memory::Revocation;
+pub use metrics::FollowerMetrics;
 
 /// The primary as the revocation protocol sees it.
 ///

@@ -20,8 +20,8 @@ use local::{
 use output::{Output, print, print_json};
 use remote::{
     AdminTokenCommand, AuditCommand, ContextCommand, DemoKeyCommand, HealthCommand, KeyCommand,
-    MemberCommand, RevocationsCommand, ScopesCommand, ServiceAccountCommand, TenantCommand,
-    UserCommand, WhoamiCommand,
+    MemberCommand, NodeCommand, RevocationsCommand, ScopesCommand, ServiceAccountCommand,
+    TenantCommand, UserCommand, WhoamiCommand,
 };
 
 const EXAMPLES: &str = "Start here:
@@ -58,6 +58,7 @@ enum Command {
     Audit(AuditCommand),
     AdminToken(AdminTokenCommand),
     DemoKey(DemoKeyCommand),
+    Node(NodeCommand),
     Whoami(WhoamiCommand),
     Context(ContextCommand),
     Health(HealthCommand),
@@ -147,6 +148,7 @@ impl Command {
             Self::Audit(command) => command.run().await,
             Self::AdminToken(command) => command.run().await,
             Self::DemoKey(command) => command.run().await,
+            Self::Node(command) => command.run().await,
             Self::Whoami(command) => command.run().await,
             Self::Health(command) => command.run().await,
             Self::Admin(command) => command.run().await,

@@ -37,7 +37,7 @@ use crate::config::settings::NodeRole;
 use crate::config::{DeploymentSecrets, Settings};
 use crate::control::{self, ControlState};
 use crate::product::Product;
-use authority::Followed;
+pub(crate) use authority::Followed;
 use internal::InternalState;
 use jobs::Jobs;
 
@@ -173,7 +173,7 @@ impl Shared {
         let control =
             if has(NodeRole::Control) { Some(self.control(Arc::clone(follower))?) } else { None };
         let draining = Arc::new(AtomicBool::new(false));
-        let internal = self.internal(jwks, Arc::clone(&draining))?;
+        let internal = self.internal(jwks, follower, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
         let purges = has(NodeRole::Worker);
         let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), purges, stopped);
@@ -200,10 +200,12 @@ impl Shared {
     fn internal(
         &self,
         jwks: serde_json::Value,
+        follower: &Arc<Follower>,
         draining: Arc<AtomicBool>,
     ) -> anyhow::Result<InternalServer> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.plane.metrics()));
+        registry.register_collector(Box::new(follower.metrics()));
         let (store, plane) = (self.store.clone(), Arc::clone(&self.plane));
         let clock = Arc::clone(&self.clock);
         let decides = NodeRole::decide(&self.settings.role);

@@ -47,7 +47,7 @@ async fn whatever_lowers_authority_is_fenced() {
     let operator = one.operator();
     let lowered = async |path: &str, body: Value, refused: (u16, &str)| {
         let owner = one.member(LAGOS_PAY, "developer").await;
-        let mut asked = one.key_body(LAGOS_PAY, &["reports:read", "audit:read"]).await;
+        let mut asked = one.key_body(LAGOS_PAY, &["reports:read", "reports:write"]).await;
         asked["ownerId"] = json!(owner);
         let key = one.mint(LAGOS_PAY, asked).await;
         let caller = other.bearer(&key.secret);
@@ -124,7 +124,8 @@ async fn a_node_that_does_not_answer_is_waited_for_until_its_lease_is_over() {
     assert!(fence["effectiveBy"].is_string(), "{fence}");
     let poll = fence["poll"].as_str().unwrap();
     let asked = one.operator().get(poll).await.is(200);
-    assert_eq!((&asked["status"], &asked["unconfirmedNodes"]), (&json!("propagating"), &json!(1)));
+    assert_eq!(asked["status"], "propagating");
+    assert!(asked["unconfirmedNodes"].as_u64() >= Some(1), "{asked}");
     // on the nodes that answer it holds already
     other.bearer(&key.secret).get("/v1/reports").await.refused(401, "unauthorized");
     one.clock.advance_ms(2_060);

@@ -12,7 +12,7 @@ mod settings;
 use std::sync::Arc;
 
 use keyward_core::Clock;
-use keyward_store::Store;
+use keyward_store::{DatabaseRole, Store};
 
 use super::exit::Done;
 use crate::config::{self, ConfigArgs, ConfigError, DeploymentSecrets, Loaded, Settings};
@@ -46,7 +46,10 @@ impl Deployment {
         let settings = config::load(args)?.settings;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-        let store = node::open_store(&settings, &secrets, None, Arc::clone(&clock)).await?;
+        let mut config = node::store_config(&settings, &secrets, &*clock)?;
+        // what these commands write is a control node's affair, whatever this node does
+        config.roles.needed = DatabaseRole::Control;
+        let store = Store::open(&config, Arc::clone(&clock)).await?;
         Ok(Self { settings, secrets, store, clock })
     }
 }

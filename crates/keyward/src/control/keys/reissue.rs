@@ -36,7 +36,8 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     let replay = serde_json::to_string(&KeyWithSecret::replay(shown.clone()))
         .map_err(|e| Error::internal(e.to_string()))?;
     let change = Change::new((), ctx.audit(&key.id, details)).invalidating([touched(&key)]);
-    tx.finish(change.replayed_as(replay)).await?;
+    let committed = tx.finish(change.replayed_as(replay)).await?;
     let secret = ShownOnce::new(minted.secret.expose());
-    Answer::json(&KeyWithSecret::first(shown, secret))
+    let fence = Some(ctx.fence(&committed, None));
+    Answer::fenced(&KeyWithSecret { fence, ..KeyWithSecret::first(shown, secret) })
 }

@@ -26,6 +26,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::context::ControlState;
+use crate::config::Settings;
+use crate::node::Followed;
 use crate::product::Product;
 
 /// The largest body the test router takes, in bytes.
@@ -40,6 +42,7 @@ struct Control {
     /// A token of the operator with every scope.
     operator: String,
     database: TestDatabase,
+    _followed: Followed,
 }
 
 /// An answer.
@@ -99,18 +102,19 @@ impl Control {
             Vec::new(),
         ));
         let plane = Arc::new(plane(&product, &keyring, clock.clone()));
-        follow(&store, Arc::clone(plane.admin_tokens()));
+        let followed = Followed::start(&store, &plane, &Settings::default()).await.unwrap();
         let state = ControlState {
             store: store.clone(),
             product,
             keyring: Arc::clone(&keyring),
             plane,
+            follower: Arc::clone(&followed.follower),
             clock: clock.clone(),
             max_body: MAX_BODY,
         };
         let router = super::router(Arc::new(state)).unwrap();
         let operator = operator(&store, &keyring, &*clock).await;
-        Self { router, store, clock, keyring, operator, database }
+        Self { router, store, clock, keyring, operator, database, _followed: followed }
     }
 
     async fn send(&self, request: Request<Body>) -> Answered {
@@ -225,22 +229,6 @@ fn plane(product: &Product, keyring: &Arc<Keyring>, clock: Arc<dyn Clock>) -> Da
         policy: PlanePolicy::default(),
     };
     DataPlane::new(config).unwrap()
-}
-
-/// Keeps the tokens in memory true, as a node does.
-fn follow(store: &Store, tokens: Arc<AdminTokens>) {
-    let reader = store.clone();
-    store.on_commit(Arc::new(move |_, touched| {
-        let (reader, tokens) = (reader.clone(), Arc::clone(&tokens));
-        Box::pin(async move {
-            let mut tx = reader.read_system("take a change in").await.unwrap();
-            for invalidation in touched.iter() {
-                if let Invalidation::AdminToken(id) = invalidation {
-                    tokens.replace(tx.admin_token_authority(*id).await.unwrap().unwrap());
-                }
-            }
-        })
-    }));
 }
 
 async fn operator(store: &Store, keyring: &Keyring, clock: &dyn Clock) -> String {
