@@ -195,7 +195,8 @@ const MATRIX: &[(&str, &str, &str, &str)] = &[
     (
         "definer",
         "CREATE FUNCTION keyward.leak(a TEXT) RETURNS BIGINT LANGUAGE sql SECURITY DEFINER
-            AS 'SELECT count(*) FROM keyward.users'; REVOKE ALL ON FUNCTION keyward.leak FROM PUBLIC",
+            AS 'SELECT count(*) FROM keyward.users';
+            REVOKE ALL ON FUNCTION keyward.leak FROM PUBLIC",
         "definer functions",
         "run `ALTER ROUTINE keyward.leak(a text) SECURITY INVOKER`",
     ),
@@ -214,7 +215,8 @@ const MATRIX: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "leakproof",
-        "CREATE FUNCTION public.peek(a TEXT) RETURNS BOOLEAN LANGUAGE sql LEAKPROOF AS 'SELECT true'",
+        "CREATE FUNCTION public.peek(a TEXT) RETURNS BOOLEAN LANGUAGE sql LEAKPROOF
+            AS 'SELECT true'",
         "leakproof functions",
         "run `ALTER FUNCTION public.peek(a text) NOT LEAKPROOF`",
     ),

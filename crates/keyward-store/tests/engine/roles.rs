@@ -79,8 +79,10 @@ const WITHIN_A_WORKER: &[&str] = &[
 
 /// All that a gateway can do to tables, written out: a column more is a decision.
 const GATEWAY_CAN: &str = "\
-admin_tokens SELECT admin_token_id expires_at hash name pepper_version revoked_at role scopes tenant_id
-api_keys SELECT environment expires_at hash ip_allowlist key_id last_used_at name owner_id pepper_version revoked_at scopes suspect_since tenant_id
+admin_tokens SELECT admin_token_id expires_at hash name pepper_version revoked_at role scopes \
+tenant_id
+api_keys SELECT environment expires_at hash ip_allowlist key_id last_used_at name owner_id \
+pepper_version revoked_at scopes suspect_since tenant_id
 api_keys UPDATE last_used_agent last_used_at last_used_ip
 authority SELECT *
 authority UPDATE incarnation timeline

@@ -66,7 +66,7 @@ pub(crate) struct Report {
 }
 
 /// Takes away what must not live again, and begins another life of the authority. To be run once
-/// on a database that was just restored; run again after a failure it goes on where it stopped.
+/// on a database that was just restored; after a failure the database is to be restored again.
 pub(crate) async fn restored(store: &Store, knowledge: Knowledge) -> anyhow::Result<Report> {
     let Knowledge { mut log, suspect, least_epoch, command } = knowledge;
     let mut tx = store.read_system("look at what was restored").await?;
