@@ -49,7 +49,7 @@ pub fn document() -> Value {
             "schemas": schemas(),
             "responses": error_responses(),
             "headers": headers(),
-            "parameters": {"IdempotencyKey": idempotency_key()},
+            "parameters": {"IdempotencyKey": idempotency_key(), "Prefer": prefer()},
         },
     });
     sorted(document)
@@ -143,7 +143,20 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     // a parameter is made of strings, numbers and schemas, which always serialise
     let query = query.filter_map(|parameter| serde_json::to_value(parameter).ok());
     let key = operation.idempotent.then(|| reference("parameters", "IdempotencyKey"));
-    path.chain(query).chain(key).collect()
+    let wait = operation.fenced.then(|| reference("parameters", "Prefer"));
+    path.chain(query).chain(key).chain(wait).collect()
+}
+
+fn prefer() -> Value {
+    let about = "`wait=SECONDS`, 0 to 30: how long to wait for every node before the answer is 202; \
+                 5 when absent (RFC 7240).";
+    json!({
+        "name": "Prefer",
+        "in": "header",
+        "required": false,
+        "description": about,
+        "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+    })
 }
 
 fn path_parameter(name: &'static str) -> Value {

@@ -178,6 +178,11 @@ schema! {
         .max_length(Some(bounds::MAX_PASSWORD_CHARS))
         .write_only(true)
         .build();
+    Epoch => ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .description(Some("The number of a change of authority."))
+        .minimum(Some(0_u32))
+        .build();
     Cost => number("How many requests the call counts for.", 1, bounds::MAX_COST)
         .default(Some(json!(1)))
         .build();
@@ -186,6 +191,7 @@ schema! {
 /// The schemas that path parameters refer to.
 pub(crate) fn path_ids(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     schemas.extend([
+        (Epoch::name().into_owned(), Epoch::schema()),
         (TenantId::name().into_owned(), TenantId::schema()),
         (UserId::name().into_owned(), UserId::schema()),
         (KeyId::name().into_owned(), KeyId::schema()),
