@@ -88,7 +88,7 @@ async fn transact(engine: &Engine, number: u64) -> Result<usize, StoreError> {
         _ => End::Panicked,
     };
     let context = Context::Tenant(&tenant);
-    if (dice >> 24) % 3 == 0 {
+    if (dice >> 24).is_multiple_of(3) {
         let mut conn = engine.begin_read(context).await?;
         let met = foreign(&mut conn, &tenant).await?;
         if end == End::Committed {
@@ -114,7 +114,7 @@ async fn finish(mut conn: Conn, tenant: &str, end: End, dice: u64) -> Result<(),
         End::RolledBack => conn.rollback().await?,
         End::Dropped => drop(conn),
         End::Failed | End::FailedCommitted => {
-            let failed = if dice % 2 == 0 {
+            let failed = if dice.is_multiple_of(2) {
                 conn.execute(&BREAK, &[tenant.into()]).await
             } else {
                 conn.execute(&TAKE, &["ten_nobody".into()]).await

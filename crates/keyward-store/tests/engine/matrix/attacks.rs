@@ -47,6 +47,7 @@ pub(super) fn attacks(table: &Table, catalogue: &Catalogue, roles: &[String]) ->
     let target = Target::new(table);
     let mut all = target.reads();
     all.extend(target.reads_through_code());
+    all.extend(target.reads_past_the_context());
     all.extend(target.reads_with_settings());
     all.extend(once(target.reads_as(roles)));
     all.extend(target.reads_with_what_another_left());
@@ -200,6 +201,13 @@ impl<'t> Target<'t> {
                 COMMIT; BEGIN; FETCH ALL FROM c"
                 ),
             ),
+        ]
+    }
+
+    /// With code of the attacker's in the way of the context.
+    fn reads_past_the_context(&self) -> Vec<Attack> {
+        let t = &self.name;
+        vec![
             sql(
                 "shadow of the context",
                 format!(

@@ -268,7 +268,7 @@ async fn values(
     for (place, column) in table.columns.iter().enumerate() {
         let value = if column.name == "tenant_id" && table.of_tenants() {
             Some(if whose == "ada" { ADA } else { BOB }.to_owned())
-        } else if let Some(value) = referred(table, others, &column.name, whose) {
+        } else if let Some(Referred(value)) = referred(table, others, &column.name, whose) {
             value
         } else {
             let sort = if table.is_key(&column.name) { "key" } else { "secret" };
@@ -283,16 +283,19 @@ async fn values(
     satisfy(superuser, table, values).await
 }
 
+/// The value that a foreign key asks for.
+struct Referred(Option<String>);
+
 /// What a foreign key makes of a column: the value in the row of the same tenant.
-fn referred(table: &Table, others: &[Table], column: &str, whose: &str) -> Option<Option<String>> {
+fn referred(table: &Table, others: &[Table], column: &str, whose: &str) -> Option<Referred> {
     table.foreign.iter().find_map(|foreign| {
         let place = foreign.columns.iter().position(|name| name == column)?;
         let Some(other) = others.iter().find(|other| other.name == foreign.table) else {
             // A row of the same table, which is not there yet.
-            return Some(None);
+            return Some(Referred(None));
         };
         let row = if whose == "ada" { &other.ada } else { &other.bob };
-        row.get(foreign.referenced.get(place)?).cloned()
+        row.get(foreign.referenced.get(place)?).cloned().map(Referred)
     })
 }
 

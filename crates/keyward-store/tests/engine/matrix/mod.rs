@@ -258,7 +258,7 @@ fn judge(table: &Table, attack: &Attack, answer: &Answer) -> Option<String> {
     (!known).then(|| format!("failed for another reason: {code} {text}: {}", attack.text()))
 }
 
-fn context_sql(context: Option<&String>) -> String {
+fn context_sql(context: Option<&str>) -> String {
     context.map_or_else(String::new, |text| {
         format!("SET LOCAL keyward.context = {};", catalogue::literal(Some(text)))
     })
@@ -267,21 +267,21 @@ fn context_sql(context: Option<&String>) -> String {
 async fn carry_out(client: &Client, context: &Context, attack: &Attack) -> Answer {
     if let Some(before) = &attack.before {
         // Without the right to it there is nothing to leave behind either.
-        let left = run(client, &context.bob, before).await;
+        let left = run(client, context.bob.as_deref(), before).await;
         if left.refusal.is_some() {
             return Answer { rows: Vec::new(), ..left };
         }
     }
     match &attack.body {
-        Body::CopyOut(sql) => copy(client, &context.tried, copy_out(client, sql)).await,
-        Body::Sql(sql) | Body::CopyIn(sql, _) => run(client, &context.tried, sql).await,
+        Body::CopyOut(sql) => copy(client, context.tried.as_deref(), copy_out(client, sql)).await,
+        Body::Sql(sql) | Body::CopyIn(sql, _) => run(client, context.tried.as_deref(), sql).await,
     }
 }
 
 /// Runs statements in one transaction, and answers every row as text.
-async fn run(client: &Client, context: &Option<String>, sql: &str) -> Answer {
+async fn run(client: &Client, context: Option<&str>, sql: &str) -> Answer {
     // What was refused before is taken back first: that saves a round trip for each refusal.
-    let text = format!("ROLLBACK; BEGIN; {} {sql}; COMMIT", context_sql(context.as_ref()));
+    let text = format!("ROLLBACK; BEGIN; {} {sql}; COMMIT", context_sql(context));
     let mut rows = Vec::new();
     match client.simple_query(&text).await {
         Ok(messages) => {
@@ -306,10 +306,10 @@ fn refusal(error: &Error) -> (String, String) {
 
 async fn copy(
     client: &Client,
-    context: &Option<String>,
+    context: Option<&str>,
     copied: impl Future<Output = Result<Vec<String>, Error>>,
 ) -> Answer {
-    let begin = format!("ROLLBACK; BEGIN; {}", context_sql(context.as_ref()));
+    let begin = format!("ROLLBACK; BEGIN; {}", context_sql(context));
     client.batch_execute(&begin).await.unwrap();
     let copied = copied.await;
     let end = if copied.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -366,7 +366,7 @@ async fn no_refusal_tells_what_another_tenant_has() {
             for question in questions(table, &field.catalogue) {
                 let mut answers = Vec::new();
                 for sql in [&question.known, &question.unknown] {
-                    let answer = run(&client, &own, sql).await;
+                    let answer = run(&client, own.as_deref(), sql).await;
                     answers.push((answer.rows, answer.refusal));
                     client.batch_execute("ROLLBACK").await.unwrap();
                     field.effects().await;
