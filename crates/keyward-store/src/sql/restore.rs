@@ -19,7 +19,8 @@ statements! {
          ORDER BY epoch, position";
     BEGIN_LIFE = shared "UPDATE authority
          SET epoch = CASE WHEN epoch < $1 THEN $1 ELSE epoch END,
-             incarnation = CASE WHEN incarnation < $2 THEN $2 ELSE incarnation + 1 END
+             incarnation = CASE WHEN incarnation < $2 THEN $2 ELSE incarnation + 1 END,
+             timeline = NULL
          WHERE singleton = 1 RETURNING epoch, incarnation";
     END_OF_BATCH = system "SELECT MAX(key_id) FROM (
            SELECT key_id FROM api_keys WHERE key_id > $1 ORDER BY key_id LIMIT $2) AS part";
@@ -113,9 +114,9 @@ impl SystemTx {
             let values = [Value::from(begin.as_str()), Value::from(BATCH)];
             let row = self.query_one(&END_OF_BATCH, values).await?;
             let Some(end) = row.opt_text(0)? else { return Ok(suspected) };
-            let values = [at.as_millis().into(), Value::from(begin), Value::from(end)];
+            let values = [at.as_millis().into(), begin.as_str().into(), Value::from(end)];
             suspected += self.execute(&SUSPECT, values).await?;
-            begin = end.to_owned();
+            end.clone_into(&mut begin);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use keyward_core::authority::Invalidation;
 use keyward_core::id::{AuditEventId, KeyId};
 use keyward_core::key::{ApiKey, KeyHint, RevokeReason};
+use keyward_core::lease::Epoch;
 use keyward_store::{AuditFilter, Change, KeyFilter, Store, StoreError, TenantTx, WriteTx};
 
 use super::fixture::{ADA, BOB, HASH, OWNER, author, entry, key, on_every_store};
@@ -15,6 +16,7 @@ const KEY: KeyId = KeyId::from_bits(7);
 struct Mine {
     key: ApiKey,
     event: AuditEventId,
+    change: Epoch,
 }
 
 /// The methods that a check has called.
@@ -27,10 +29,10 @@ async fn furnish(store: &Store) -> Mine {
     key.suspect_since = Some(tx.at());
     tx.insert_key(&key, &HASH, 1).await.unwrap();
     let change = Change::new((), entry("api_key.created", &KEY));
-    tx.finish(change.invalidating([Invalidation::Key(ADA, KEY)])).await.unwrap();
+    let committed = tx.finish(change.invalidating([Invalidation::Key(ADA, KEY)])).await.unwrap();
     let mut tx = store.read(ADA).await.unwrap();
     let events = tx.audit_events(&AuditFilter { limit: 1, ..AuditFilter::default() }).await;
-    Mine { key, event: events.unwrap().first().unwrap().id }
+    Mine { key, event: events.unwrap().first().unwrap().id, change: committed.epoch }
 }
 
 async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {
@@ -42,6 +44,7 @@ async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {
     assert!(tx.active_keys_of(OWNER, now, 50).await.unwrap().is_empty());
     assert!(tx.suspect_keys("owner", now, 50).await.unwrap().is_empty());
     assert_eq!(tx.count_suspect_keys(now).await.unwrap(), 0);
+    assert_eq!(tx.find_change(mine.change).await.unwrap(), None);
     assert_eq!(tx.role_of(OWNER).await.unwrap(), None);
     assert!(tx.find_member(OWNER).await.unwrap().is_none());
     assert!(tx.members(None, None, 50).await.unwrap().is_empty());
@@ -57,6 +60,7 @@ async fn reads(called: &mut Called, tx: &mut TenantTx, mine: &Mine) {
         "active_keys_of",
         "suspect_keys",
         "count_suspect_keys",
+        "find_change",
         "role_of",
         "find_member",
         "members",
@@ -116,8 +120,9 @@ async fn a_stranger_sees_and_changes_nothing() {
 
 /// The public methods of a tenant's transaction, read from its source.
 fn methods() -> BTreeSet<&'static str> {
-    const SOURCES: [&str; 5] = [
+    const SOURCES: [&str; 6] = [
         include_str!("../../src/sql/audit.rs"),
+        include_str!("../../src/sql/changes.rs"),
         include_str!("../../src/sql/keys.rs"),
         include_str!("../../src/sql/members.rs"),
         include_str!("../../src/sql/tenants.rs"),
@@ -142,7 +147,7 @@ fn no_other_source_adds_methods_to_a_tenants_transaction() {
         let path = file.unwrap().path();
         let source = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let read = ["audit.rs", "keys.rs", "members.rs", "tenants.rs"].contains(&name.as_str());
+        let read = ["audit.rs", "changes.rs", "keys.rs", "members.rs", "tenants.rs"].contains(&name.as_str());
         assert!(read || !source.contains("impl TenantTx"), "add {name} to the sources above");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use keyward_core::audit::GENESIS;
 use keyward_core::authority::Invalidation;
 use keyward_core::id::KeyId;
+use keyward_core::lease::Reach;
 use keyward_store::{AuditFilter, Change, Claim, Idempotency, KeyFilter, Store, StoreError};
 
 use super::fixture::{ADA, BOB, HASH, author, entry, key, on_every_store};
@@ -19,7 +20,8 @@ async fn add_key(store: &Store, id: u128) -> Result<i64, StoreError> {
     let key = key(id, tx.at());
     tx.insert_key(&key, &HASH, 1).await?;
     let change = Change::new((), entry("api_key.created", &key.id));
-    Ok(tx.finish(change.invalidating([Invalidation::Key(ADA, key.id)])).await?.epoch)
+    let committed = tx.finish(change.invalidating([Invalidation::Key(ADA, key.id)])).await?;
+    Ok(i64::try_from(committed.epoch.0).unwrap())
 }
 
 #[tokio::test]
@@ -103,10 +105,12 @@ async fn the_hook_runs_before_the_answer_and_also_when_the_caller_left() {
     on_every_store(async |store| {
         let seen = Arc::new(AtomicI64::new(0));
         let noted = Arc::clone(&seen);
-        store.on_commit(Arc::new(move |epoch, touched| {
+        store.on_commit(Arc::new(move |fenced| {
             let noted = Arc::clone(&noted);
-            assert_eq!(touched.len(), 1);
-            Box::pin(async move { noted.store(epoch, Ordering::SeqCst) })
+            Box::pin(async move {
+                noted.store(i64::try_from(fenced.epoch.0).unwrap(), Ordering::SeqCst);
+                Reach { effective_by: None, nodes: 1, unconfirmed: 0 }
+            })
         }));
         let epoch = add_key(store, 7).await.unwrap();
         assert_eq!(seen.load(Ordering::SeqCst), epoch);
