@@ -88,6 +88,10 @@ UNION ALL SELECT found.* FROM me, LATERAL (
     UNION ALL SELECT 'grant', pg_catalog.format('%s ON keyward.%I', privilege, relname)
         FROM relation, (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) AS extra (privilege)
         WHERE pg_catalog.has_table_privilege(me.oid, relation.oid, privilege)
+    UNION ALL SELECT 'grantable', pg_catalog.format('%I', relname) FROM relation
+        WHERE pg_catalog.has_any_column_privilege(me.oid, relation.oid, 'SELECT WITH GRANT OPTION,
+            INSERT WITH GRANT OPTION, UPDATE WITH GRANT OPTION')
+        OR pg_catalog.has_table_privilege(me.oid, relation.oid, 'DELETE WITH GRANT OPTION')
     UNION ALL SELECT 'unprotected', pg_catalog.format('%I', relname) FROM relation
         WHERE relkind IN ('r', 'p', 'f') AND relname <> 'schema_history'
         AND NOT (relrowsecurity AND relforcerowsecurity)
@@ -137,7 +141,7 @@ const CHECKS: [(Check, &str, &str); 14] = [
     (Check::Membership, "membership", "member of no role with more rights"),
     (Check::Creation, "schema creation", "may create nothing"),
     (Check::Private, "private schema", "out of sight"),
-    (Check::TableRights, "table rights", "no TRUNCATE, REFERENCES or TRIGGER"),
+    (Check::TableRights, "table rights", "no TRUNCATE, REFERENCES or TRIGGER, none to pass on"),
     (Check::RowSecurity, "row level security", "forced on every table"),
     (Check::Views, "views", "none that runs as its owner"),
     (Check::Materialized, "materialized views", "none"),
@@ -410,6 +414,13 @@ impl Problem {
                 Check::TableRights,
                 format!("it has {subject}"),
                 run(format!("REVOKE {subject} FROM {role}, PUBLIC")),
+            ),
+            "grantable" => (
+                Check::TableRights,
+                format!("it may pass on its rights on keyward.{subject}"),
+                run(format!(
+                    "REVOKE GRANT OPTION FOR ALL ON keyward.{subject} FROM {role} CASCADE"
+                )),
             ),
             "execute" => (
                 Check::Needed,

@@ -146,6 +146,13 @@ const MATRIX: &[(&str, &str, &str, &str)] = &[
         "run `REVOKE TRIGGER ON keyward.notes FROM $ROLE, PUBLIC`",
     ),
     (
+        "giver",
+        "GRANT SELECT (body), DELETE ON keyward.notes TO $ROLE WITH GRANT OPTION",
+        "table rights",
+        "it may pass on its rights on keyward.notes: \
+         run `REVOKE GRANT OPTION FOR ALL ON keyward.notes FROM $ROLE CASCADE`",
+    ),
+    (
         "table_owner",
         "ALTER TABLE keyward.loose OWNER TO $ROLE",
         "ownership",

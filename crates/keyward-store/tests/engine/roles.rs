@@ -327,7 +327,7 @@ async fn a_migration_run_gives_exactly_what_is_needed_however_often() {
     let superuser = raw(&database.superuser_url().unwrap()).await;
     superuser
         .batch_execute(
-            "GRANT ALL ON ALL TABLES IN SCHEMA keyward TO keyward_gateway;
+            "GRANT ALL ON ALL TABLES IN SCHEMA keyward TO keyward_gateway WITH GRANT OPTION;
             GRANT ALL ON ALL TABLES IN SCHEMA keyward_private TO keyward_gateway;
             GRANT ALL ON SCHEMA keyward, keyward_private TO keyward_gateway;
             GRANT UPDATE (name) ON keyward.tenants TO PUBLIC;
@@ -335,6 +335,8 @@ async fn a_migration_run_gives_exactly_what_is_needed_however_often() {
         )
         .await
         .unwrap();
+    let gateway = raw(&database.url_of_role("keyward_gateway").unwrap()).await;
+    gateway.batch_execute("GRANT SELECT ON keyward.users TO keyward_worker").await.unwrap();
     refusal(Engine::open(&database.config_of(DatabaseRole::Gateway)).await);
     // A later migration runs with it, whose tables are no business of a gateway.
     let mut config = database.config_of(DatabaseRole::Control);
