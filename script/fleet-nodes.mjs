@@ -154,6 +154,11 @@ export class Fleet {
     return run('psql', ['-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', statement, address.href])
   }
 
+  /** How many nodes are on the register. */
+  async registered() {
+    return Number(await this.sql('SELECT count(*) FROM keyward.nodes', 'keyward'))
+  }
+
   settings(name) {
     return ['--profile', profile, '--data-dir', this.file(name),
       '--secrets-file', this.file('secrets.toml'), '--store-url-file', this.file('store-url')]
