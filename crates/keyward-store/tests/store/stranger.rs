@@ -147,7 +147,8 @@ fn no_other_source_adds_methods_to_a_tenants_transaction() {
         let path = file.unwrap().path();
         let source = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let read = ["audit.rs", "changes.rs", "keys.rs", "members.rs", "tenants.rs"].contains(&name.as_str());
+        let read = ["audit.rs", "changes.rs", "keys.rs", "members.rs", "tenants.rs"]
+            .contains(&name.as_str());
         assert!(read || !source.contains("impl TenantTx"), "add {name} to the sources above");
     }
 }
