@@ -38,17 +38,33 @@ pub(crate) const COMMIT_DURABLY: &str =
     "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)";
 /// Any role of the database may listen, so the number is all that is told.
 pub(crate) const HINT: &str = "SELECT CAST(pg_catalog.pg_notify('keyward_changes', $1) AS TEXT)";
+
 /// The first eight digits of a log file's name are the server's timeline. A standby has no log
 /// position to write at and answers an error: it must not be asked.
-pub(crate) const READ_HISTORY: &str = "SELECT epoch, incarnation,
-       CAST(CAST(('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(
-         pg_catalog.pg_current_wal_lsn()), 1, 8)) AS BIT(32)) AS BIGINT),
-       timeline
-     FROM authority WHERE singleton = 1";
+macro_rules! timeline {
+    () => {
+        "CAST(CAST(('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(
+           pg_catalog.pg_current_wal_lsn()), 1, 8)) AS BIT(32)) AS BIGINT)"
+    };
+}
+
+pub(crate) const READ_HISTORY: &str = concat!(
+    "SELECT epoch, incarnation, ",
+    timeline!(),
+    ", timeline FROM authority WHERE singleton = 1"
+);
+/// No change is numbered on a promoted standby before its history is entered: the nodes on its
+/// register need not be those that decide.
+pub(crate) const ADVANCE_EPOCH: &str = concat!(
+    "UPDATE authority SET epoch = epoch + 1
+     WHERE singleton = 1 AND (timeline IS NULL OR timeline = ",
+    timeline!(),
+    ") RETURNING epoch, incarnation"
+);
 
 /// Connections of a node beside those for everybody: one asks what changed, one acknowledges, one
-/// reads single facts or the register.
-const RESERVED_CONNECTIONS: usize = 3;
+/// reads the register, and two read single facts.
+const RESERVED_CONNECTIONS: usize = 5;
 /// The longest wait for one of them; a lease is longer.
 const RESERVED_WAIT: Duration = Duration::from_secs(1);
 

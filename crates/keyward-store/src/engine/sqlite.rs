@@ -32,6 +32,8 @@ pub(crate) const EXCLUDE_RENEWALS: &str = "SELECT 1";
 pub(crate) const SHARE_CHANGES: &str = "SELECT 1";
 pub(crate) const COMMIT_DURABLY: &str = "SELECT 1";
 pub(crate) const HINT: &str = "SELECT $1";
+pub(crate) const ADVANCE_EPOCH: &str =
+    "UPDATE authority SET epoch = epoch + 1 WHERE singleton = 1 RETURNING epoch, incarnation";
 pub(crate) const READ_HISTORY: &str =
     "SELECT epoch, incarnation, NULL, timeline FROM authority WHERE singleton = 1";
 

@@ -17,9 +17,7 @@ statements! {
     // and none is registered between the list of nodes and the commit
     EXCLUDE_RENEWALS = shared_by_engine (sqlite::EXCLUDE_RENEWALS, postgres::EXCLUDE_RENEWALS);
     // the row stays locked until the commit, so epochs have no gaps and follow commit order
-    ADVANCE_EPOCH = shared
-        "UPDATE authority SET epoch = epoch + 1 WHERE singleton = 1
-         RETURNING epoch, incarnation";
+    ADVANCE_EPOCH = shared_by_engine (sqlite::ADVANCE_EPOCH, postgres::ADVANCE_EPOCH);
     APPEND_CHANGE = tenant
         "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
          VALUES ($1, $2, $3, $4, $5, $6)";
@@ -68,7 +66,9 @@ pub(crate) async fn append(
         return Err(StoreError::Internal(text));
     }
     exclude(conn).await?;
-    let advanced = conn.query_one(&ADVANCE_EPOCH, &[]).await?;
+    let Some(advanced) = conn.query_opt(&ADVANCE_EPOCH, &[]).await? else {
+        return Err(StoreError::Unavailable(nodes::PROMOTED.to_owned()));
+    };
     let epoch = advanced.int(0)?;
     for (position, invalidation) in (0_i64..).zip(invalidations) {
         let (kind, tenant, subject) = words(invalidation);

@@ -18,6 +18,9 @@ use crate::tx::sealed::Connected as _;
 /// The most rows of the change log that one ask reads; more than any one change has.
 const MAX_READ: usize = 4 * MAX_TOUCHED;
 
+/// Why nothing is said before the history of a promoted standby is entered.
+pub(crate) const PROMOTED: &str = "a standby was promoted, and its history is not entered yet";
+
 statements! {
     RENEW = system
         "UPDATE nodes SET renewals = $2, applied_epoch = $3, hold_ms = $4, renewed_at = $5
@@ -103,10 +106,7 @@ impl Store {
                 self.renew(me, ask).await
             }
             Ok(history) => tx.changed_after(ask.applied, history).await,
-            Err(_) => {
-                let text = "the server began another timeline while its last one was entered";
-                Err(StoreError::Unavailable(text.to_owned()))
-            }
+            Err(_) => Err(StoreError::Unavailable(PROMOTED.to_owned())),
         }
     }
 
@@ -123,8 +123,11 @@ impl Store {
         let mut tx = self.note_authority("renew the lease of a node").await?;
         // every statement after this one sees what was committed before the lock was given
         tx.query(&SHARE_CHANGES, []).await?;
-        let (epoch, incarnation) = tx.epoch().await?;
-        let history = (Epoch(count(epoch)), Incarnation(count(incarnation)));
+        // a renewal that a crash of the server could lose is a lease that nobody knows of
+        tx.query(&COMMIT_DURABLY, []).await?;
+        let Ok(history) = tx.history().await? else {
+            return Err(StoreError::Unavailable(PROMOTED.to_owned()));
+        };
         if history.1 != ask.incarnation {
             // what the node has applied is of another history, and may not be entered in this one
             return tx.changed_after(history.0, history).await;
@@ -138,8 +141,6 @@ impl Store {
             Value::from(now),
         ];
         if tx.execute(&RENEW, renewal.clone()).await? == 0 {
-            // a registration that a crash of the server could lose would not be waited for
-            tx.query(&COMMIT_DURABLY, []).await?;
             let [node, renewals, applied, hold_ms, renewed_at] = renewal;
             let (roles, version) = (me.roles.as_str().into(), me.version.as_str().into());
             let started_at = Value::from(me.started_at.as_millis());
@@ -156,9 +157,8 @@ impl Store {
     /// snapshot.
     pub async fn find(&self, wanted: Wanted) -> Result<Found, StoreError> {
         let mut tx = self.read_authority("look up what a node does not know").await?;
-        let (epoch, incarnation) = match tx.history().await? {
-            Ok(history) => history,
-            Err(_) => return Err(StoreError::Unavailable("a standby was promoted".to_owned())),
+        let Ok((epoch, incarnation)) = tx.history().await? else {
+            return Err(StoreError::Unavailable(PROMOTED.to_owned()));
         };
         let mut facts = Vec::new();
         match wanted {
