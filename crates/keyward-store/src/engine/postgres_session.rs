@@ -244,6 +244,13 @@ impl Session {
         self.prepared.is_some()
     }
 
+    /// Ends the connection at once, whatever is under way on it.
+    pub(super) fn cut(&self) {
+        if let Some(driving) = &self.driving {
+            driving.abort();
+        }
+    }
+
     /// Begins a transaction and binds its context: in one flight when the backend is a known one,
     /// else in two.
     pub(super) async fn begin(

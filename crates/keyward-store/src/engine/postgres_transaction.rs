@@ -199,11 +199,13 @@ impl Drop for PostgresTransaction {
             (Wire::Quiet, false) => roll_back(session, self.limits.commit),
             // Its state is unknown: the connection is given up, and the server takes the work
             // back when it ends. Through a pooler a cancel request that comes late stops
-            // somebody else's work; there the statement limit ends it.
-            (Wire::Asked, own) => {
-                if own {
-                    self.address.cancel(&session.client);
-                }
+            // somebody else's work; there the connection ends at once.
+            (Wire::Asked, true) => {
+                self.address.cancel(&session.client);
+                self.give_up(session);
+            }
+            (Wire::Asked, false) => {
+                session.cut();
                 self.give_up(session);
             }
             (Wire::Committing, _) => self.give_up(session),

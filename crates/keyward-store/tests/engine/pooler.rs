@@ -282,3 +282,35 @@ async fn a_pooler_without_a_free_server_holds_nobody_beyond_the_limit() {
     add_note(&engine, ADA, "after").await;
     assert_eq!(count(&engine, ADA).await, 1);
 }
+
+#[tokio::test]
+async fn a_server_that_looks_for_its_caller_ends_what_nobody_waits_for() {
+    let Some(database) = TestDatabase::postgres_with(probed()).await else { return };
+    let superuser = raw(&database.superuser_url().unwrap()).await;
+    let looks = "DO $$ BEGIN EXECUTE format('ALTER ROLE keyward_app IN DATABASE %I
+        SET client_connection_check_interval = ''100ms''', current_database()); END $$";
+    superuser.batch_execute(looks).await.unwrap();
+    let Some(pooler) = PgBouncer::before(&database, NEVER).await else { return };
+    let pooled = Pooled { pooler, database };
+    let mut config = pooled.config();
+    config.limits.statement = 2 * PATIENCE;
+    let engine = Engine::open(&config).await.unwrap();
+    let mut conn = engine.begin_read(Context::Tenant(ADA)).await.unwrap();
+    let asked = tokio::time::timeout(Duration::from_millis(100), conn.query(&ENDLESS, &[])).await;
+    assert!(asked.is_err());
+    drop(conn);
+    let running = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND state = 'active' AND query LIKE '%endless%' AND pid <> pg_backend_pid()";
+    let ended = async {
+        while superuser.query_one(running, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            superuser.batch_execute("SELECT pg_sleep(0.05)").await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}
+
+static ENDLESS: Statement = Statement::shared(
+    "endless",
+    "WITH RECURSIVE endless (i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 2 FROM endless)
+        SELECT COUNT(*) FROM endless",
+);
