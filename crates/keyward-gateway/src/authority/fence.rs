@@ -156,10 +156,10 @@ impl Follower {
             if let Some((history, _)) = here.filter(|(_, applied)| *applied >= epoch) {
                 fence.confirmed(history, me);
             }
-            if let Some(roster) = rosters.borrow_and_update().as_deref() {
-                if roster.epoch >= epoch {
-                    fence.seen(roster.incarnation, &roster.listed);
-                }
+            let seen = rosters.borrow_and_update().clone();
+            // an older look may not show a node that was registered before the change
+            if let Some(roster) = seen.filter(|roster| roster.epoch >= epoch) {
+                fence.seen(roster.incarnation, &roster.listed);
             }
             let now_ns = self.following.clock.monotonic_ns();
             let standing = fence.standing(now_ns);

@@ -112,12 +112,17 @@ fn hook(follower: &Arc<Follower>) -> CommitHook {
 /// Passes hints of other nodes' changes on.
 async fn hear(store: Store, follower: Arc<Follower>) {
     let mut hints = store.hints();
+    let mut last = 0;
     loop {
         let epoch = hints.changed().await;
-        // the same number again: the connection was made anew, and hints may be lost
-        let known = follower.epoch();
-        let heard = u64::try_from(epoch).ok().map(Epoch).filter(|heard| *heard > known);
-        follower.hear(heard);
+        let heard = Epoch(u64::try_from(epoch).unwrap_or_default());
+        if epoch == last {
+            // the connection was made anew, and hints may be lost
+            follower.hear(None);
+        } else if heard > follower.epoch() {
+            follower.hear(Some(heard));
+        }
+        last = epoch;
     }
 }
 
