@@ -18,6 +18,9 @@ const BETWEEN: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 const DATABASE_DOWN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3));
 const SLOWEST: Duration = Duration::from_millis(150);
 
+/// For how long a node is started again that ends at once, and the pause between.
+const RESTARTED_WITHIN: Duration = Duration::from_secs(40);
+const RESTART_AGAIN: Duration = Duration::from_millis(300);
 /// Long enough for every connection to notice a reset.
 const RESET: Duration = Duration::from_millis(50);
 
@@ -118,26 +121,27 @@ impl Source {
         Ok(())
     }
 
-    /// Starts a killed node. One that cannot reach its database at this moment is tried again.
+    /// Starts a killed node, as a supervisor does: one that cannot reach its database ends, and is
+    /// started again.
     async fn restart(&self, number: usize) -> anyhow::Result<()> {
-        const ATTEMPTS: usize = 5;
         let node = self.fleet.node(number)?;
-        for attempt in 1..=ATTEMPTS {
+        let late = moment::now_ns() + moment::ns(RESTARTED_WITHIN);
+        loop {
             match node.start().await {
                 Ok(took) => {
                     self.fleet.ledger.started(took);
                     self.say(format!("node {number} is ready after {took:?}"));
                     return Ok(());
                 }
-                Err(error) if attempt == ATTEMPTS => return Err(error),
-                Err(error) => {
+                Err(error) if moment::now_ns() > late => return Err(error),
+                Err(_) => {
                     self.count("startsFailed");
-                    self.say(format!("node {number} did not start: {error}"));
+                    self.say(format!("node {number} did not start"));
                     node.kill().await?;
+                    moment::pause(RESTART_AGAIN).await;
                 }
             }
         }
-        Ok(())
     }
 
     async fn network(self) -> anyhow::Result<()> {

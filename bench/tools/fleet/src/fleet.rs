@@ -31,7 +31,7 @@ pub(crate) struct Fleet {
     pub(crate) token: String,
     /// Bounds how many lowered keys are being tried.
     pub(crate) probes: Arc<Semaphore>,
-    folder: TempDir,
+    folder: parking_lot::Mutex<Option<TempDir>>,
 }
 
 impl Fleet {
@@ -74,6 +74,7 @@ impl Fleet {
             node.start().await?;
         }
         let postgres = Mutex::new(postgres);
+        let folder = parking_lot::Mutex::new(Some(folder));
         let probes = Arc::new(Semaphore::new(usize::try_from(PROBED_AT_ONCE)?));
         Ok(Arc::new(Self { nodes: all, postgres, ledger, chance, token, probes, folder }))
     }
@@ -110,13 +111,9 @@ impl Fleet {
             let _ = node.kill().await;
         }
         let _ = self.postgres.lock().await.end().await;
-        let path = self.folder.path().to_owned();
-        if keep {
-            return Some(path);
-        }
-        // a folder that cannot be removed is left to the system's cleaning
-        let _ = std::fs::remove_dir_all(&path);
-        None
+        let folder = self.folder.lock().take()?;
+        // it is removed when it is dropped
+        keep.then(|| folder.keep())
     }
 }
 

@@ -20,9 +20,10 @@ const LOST_ANSWER_NS: u64 = 4_200_000_000;
 /// Between two questions whether a lowering has reached every node.
 const POLL_AGAIN: Duration = Duration::from_millis(100);
 /// For how long after the promised instant the question is repeated.
-const POLL_BEYOND_NS: u64 = 5_000_000_000;
-/// How late the answer to the question may still say `propagating`.
-const POLL_SLACK_NS: u64 = 1_000_000_000;
+const POLL_BEYOND_NS: u64 = 8_000_000_000;
+/// How late the answer to the question may still say `propagating`: a node that has just started
+/// does not know when the change was made, and counts a lease from its own start.
+const POLL_SLACK_NS: u64 = 6_000_000_000;
 /// Lowerings whose keys are tried at once.
 pub(crate) const PROBED_AT_ONCE: u32 = 400;
 /// Requests with a lowered key on each node, right after the answer.

@@ -108,9 +108,9 @@ impl RunOptions {
     /// With the counts of a short run where `--quick` asks for it.
     pub(crate) fn settled(mut self) -> Self {
         if self.quick {
-            self.revocations = self.revocations.min(300);
-            self.rotations = self.rotations.min(40);
-            self.lowerings = self.lowerings.min(16);
+            self.revocations = self.revocations.min(160);
+            self.rotations = self.rotations.min(24);
+            self.lowerings = self.lowerings.min(8);
             self.restarts = self.restarts.min(1);
         }
         self

@@ -102,17 +102,25 @@ impl Run {
         moment::pause_until(until).await;
         self.fleet.heal().await?;
         let healed = moment::now_ns();
+        let (converged, after) =
+            tokio::join!(self.fleet.converge(healed, self.lease_ns()), async {
+                match steady {
+                    Some(_) => self.transactions_of(COUNTED).await,
+                    None => Ok(0),
+                }
+            });
+        figures.set("convergedMs", converged?.as_secs_f64() * 1e3);
         if let Some(steady) = steady {
-            let after = self.transactions_of(COUNTED).await?;
+            let after = after?;
             let got = format!("{after} after, {steady} before");
             let what = format!("transactions in {COUNTED:?} around {away:?}");
             self.report.wants(&what, "≤ 2 ×", got, after <= steady.max(1) * 2);
             figures.set("transactions", json!({ "before": steady, "after": after }));
         }
-        moment::pause_until(healed + moment::ns(WATCHED)).await;
+        let watched = if self.options.quick { WATCHED / 3 } else { WATCHED };
+        moment::pause_until(healed + moment::ns(watched)).await;
         let asked = askers.end().await;
         self.judge_away(away, cut, until, healed, &asked, &mut figures);
-        self.fleet.converge(healed, self.lease_ns()).await?;
         Ok(figures.shown())
     }
 

@@ -1,6 +1,10 @@
 //! Phase: most revocations, up to 100 at once, with faults of every kind beside them.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Run, latencies, shown_ms};
 use crate::faults::Faults;
@@ -11,8 +15,10 @@ use crate::report::Spans;
 
 /// The most revocations at once.
 const AT_ONCE: usize = 100;
-/// Batches between two healings.
-const BATCHES: usize = 8;
+/// Batches of each stream between two healings.
+const BATCHES: usize = 5;
+/// Batches of a short run, which are all of them.
+const QUICK_BATCHES: usize = 1;
 /// When no further batch is begun, in minutes.
 const MINUTES: u64 = 25;
 /// The seconds a node may hold its answer back; chosen for each batch. `None` is the node's own.
@@ -26,16 +32,21 @@ impl Run {
         let begun = moment::now_ns();
         let mut all: Vec<Lowered> = Vec::new();
         let mut converged = Vec::new();
-        while all.len() < revocations && moment::now_ns() - begun < MINUTES * 60 * 1_000_000_000 {
+        let turn = Arc::new(Semaphore::new(AT_ONCE));
+        let late = begun + MINUTES * 60 * 1_000_000_000;
+        while all.len() < revocations && moment::now_ns() < late {
             let faults = Faults::begin(&self.fleet);
-            for _ in 0..BATCHES {
-                let left = revocations - all.len();
-                all.extend(self.batch(left).await?);
-            }
+            let left = Mutex::new(revocations - all.len());
+            let stream = || self.batches(&left, &turn);
+            let (one, two, three) = tokio::try_join!(stream(), stream(), stream())?;
+            all.extend([one, two, three].into_iter().flatten());
             let healed = faults.end(&self.fleet).await?;
             let took = self.fleet.converge(healed, self.lease_ns()).await?;
             converged.push(moment::ns(took));
             eprintln!("  {} revocations, converged after {}", all.len(), shown_ms(took));
+            if self.options.quick {
+                break;
+            }
         }
         load.end().await;
         self.fleet.probed().await;
@@ -45,15 +56,30 @@ impl Run {
         Ok(())
     }
 
-    async fn batch(&self, left: usize) -> anyhow::Result<Vec<Lowered>> {
-        let count = self.fleet.chance.between(1, AT_ONCE).min(left);
-        if count == 0 {
-            return Ok(Vec::new());
+    /// Batches of revocations one after the other; three of these run beside one another.
+    async fn batches(
+        &self,
+        left: &Mutex<usize>,
+        turn: &Arc<Semaphore>,
+    ) -> anyhow::Result<Vec<Lowered>> {
+        let batches = if self.options.quick { QUICK_BATCHES } else { BATCHES };
+        let mut all = Vec::new();
+        for _ in 0..batches {
+            let count = {
+                let mut left = left.lock();
+                let count = self.fleet.chance.between(1, AT_ONCE).min(*left);
+                *left -= count;
+                count
+            };
+            if count == 0 {
+                break;
+            }
+            let keys = self.fleet.keys(&self.home, count).await?;
+            self.fleet.ledger.focus(&keys);
+            let wait = self.fleet.chance.pick(&WAITS).copied().flatten();
+            all.extend(self.revoke(keys, turn, wait).await);
         }
-        let keys = self.fleet.keys(&self.home, count).await?;
-        self.fleet.ledger.focus(&keys);
-        let wait = self.fleet.chance.pick(&WAITS).copied().flatten();
-        Ok(self.revoke(keys, count, wait).await)
+        Ok(all)
     }
 
     fn show_faults(&self, all: &[Lowered], converged: &Spans, violated: u64) -> Value {

@@ -1,6 +1,9 @@
 //! Phase 1: how long a revocation takes to answer when all is well.
 
+use std::sync::Arc;
+
 use serde_json::{Map, json};
+use tokio::sync::Semaphore;
 
 use super::{Run, latencies};
 use crate::load::{Kind, Load};
@@ -9,6 +12,8 @@ use crate::load::{Kind, Load};
 const STEPS: [(usize, usize); 4] = [(1, 20), (4, 20), (16, 25), (100, 35)];
 /// The share of all revocations, in percent.
 const SHARE: usize = 20;
+/// The fewest revocations of this phase.
+const LEAST: usize = 40;
 /// What is wanted of the answer, in milliseconds.
 const P50_MS: f64 = 10.0;
 const P99_MS: f64 = 50.0;
@@ -17,7 +22,7 @@ impl Run {
     /// Answers with how many keys were revoked.
     pub(super) async fn latency(&self) -> anyhow::Result<usize> {
         eprintln!("healthy: how long a revocation takes to answer");
-        let all = (self.options.revocations * SHARE / 100).max(100);
+        let all = (self.options.revocations * SHARE / 100).max(LEAST);
         let load = Load::begin(&self.fleet, self.options.rate, Kind::Everywhere);
         let mut figures = Map::new();
         let mut revoked = 0;
@@ -25,15 +30,16 @@ impl Run {
             let count = (all * share / 100).max(1);
             let keys = self.fleet.keys(&self.home, count).await?;
             self.fleet.ledger.focus(&keys);
+            let turn = Arc::new(Semaphore::new(at_once));
             let lowered = if at_once == 1 {
                 let mut lowered = Vec::new();
                 for key in keys {
-                    lowered.extend(self.revoke(vec![key], 1, None).await);
+                    lowered.extend(self.revoke(vec![key], &turn, None).await);
                     self.fleet.probed().await;
                 }
                 lowered
             } else {
-                self.revoke(keys, at_once, None).await
+                self.revoke(keys, &turn, None).await
             };
             self.fleet.probed().await;
             revoked += lowered.len();

@@ -85,12 +85,16 @@ impl Run {
         self.report.phase(name, &figures, &tally);
     }
 
-    /// Revokes these keys, this many calls at once.
-    async fn revoke(&self, keys: Vec<Arc<Key>>, at_once: usize, wait: Option<u32>) -> Vec<Lowered> {
-        let turn = Arc::new(Semaphore::new(at_once));
+    /// Revokes these keys, as many calls at once as there are permits.
+    async fn revoke(
+        &self,
+        keys: Vec<Arc<Key>>,
+        turn: &Arc<Semaphore>,
+        wait: Option<u32>,
+    ) -> Vec<Lowered> {
         let mut calls = JoinSet::new();
         for key in keys {
-            let (fleet, turn) = (Arc::clone(&self.fleet), Arc::clone(&turn));
+            let (fleet, turn) = (Arc::clone(&self.fleet), Arc::clone(turn));
             calls.spawn(async move {
                 // the semaphore is never closed
                 let _turn = turn.acquire().await;
