@@ -300,7 +300,7 @@ async fn compare(url: &str) -> anyhow::Result<()> {
     }
     let works = [
         ("one row by its key", Work::Statement, times),
-        ("1,000 rows of the tenant", Work::Scan, times / 20),
+        ("1,000 rows of the tenant", Work::Scan, times / 5),
         ("BEGIN, context, one row, COMMIT", Work::Transaction, times),
     ];
     for (title, work, times) in works {

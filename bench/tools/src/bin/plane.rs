@@ -21,9 +21,9 @@ use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_core::id::{KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
 use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
+use keyward_core::lease::Lease;
 use keyward_core::profile::Profile;
 use keyward_core::{Clock, Timestamp};
-use keyward_core::lease::Lease;
 use keyward_gateway::{
     AdminTokens, Builtins, ConnectionLimits, DataPlane, DataPlaneConfig, GatewayOptions,
     GatewayServer, InternalServer, KeySet, Networks, PlanePolicy, ProductConfig, RuntimeShape,

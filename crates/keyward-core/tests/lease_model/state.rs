@@ -265,6 +265,10 @@ impl State {
     pub(crate) fn promote(&mut self, world: &World) {
         let incarnation = self.authority.incarnation;
         let Some(standby) = self.standby.take() else { return };
+        if world.has(Flaw::RenewalLost) {
+            self.authority.rows = standby.rows;
+            return;
+        }
         self.authority = standby;
         self.begin_history(world, incarnation.0);
     }

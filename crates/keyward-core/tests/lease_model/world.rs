@@ -61,6 +61,8 @@ pub(crate) enum Flaw {
     ForeignApplied,
     /// A promotion is noticed by renewals only, not by changes.
     UnnoticedPromotion,
+    /// A database that crashes comes back without the last renewals, in the same history.
+    RenewalLost,
     /// A writer believes that the history it finds is as old as itself.
     NotSettled,
     /// The register shows the lease time alone, not what a node may go on for as stale.

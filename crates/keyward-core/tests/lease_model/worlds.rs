@@ -135,7 +135,7 @@ pub(crate) const WIDE: [World; 9] = [
 ];
 
 /// One rule broken in each: the search must find a request that is accepted.
-pub(crate) const FLAWED: [World; 19] = [
+pub(crate) const FLAWED: [World; 20] = [
     World { name: "no lock", settled: 0, slow_renewals: true, ..ONE_NODE }.with(Flaw::NoLock),
     World { name: "no stamp", ..FILLING }.with(Flaw::NoStamp),
     World { name: "clock from before the request", ..ONE_NODE }.with(Flaw::ClockBeforeRequest),
@@ -167,6 +167,8 @@ pub(crate) const FLAWED: [World; 19] = [
         .with(Flaw::ForeignApplied),
     World { name: "a promotion changes overlook", promotions: 1, settled: 0, ..ONE_NODE }
         .with(Flaw::UnnoticedPromotion),
+    World { name: "a crash loses renewals", promotions: 1, watches: true, ..ONE_NODE }
+        .with(Flaw::RenewalLost),
     World { name: "a new history believed settled", promotions: 1, settled: 0, ..ONE_NODE }
         .with(Flaw::NotSettled),
     World { name: "left before the lease is over", stops: 1, ..ONE_NODE }
