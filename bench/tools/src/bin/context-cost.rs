@@ -129,6 +129,8 @@ impl Bench {
     async fn open(url: &str, subject: Subject) -> anyhow::Result<Self> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         tokio::spawn(connection);
+        // Which plan is kept hangs on the statistics of each table; here only the context differs.
+        client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;
         let table = subject.table();
         let by_key =
             format!("SELECT body FROM keyward.{table} WHERE tenant_id = $1 AND item_id = $2");
