@@ -90,7 +90,7 @@ impl DevCommand {
         }
         log::start(&loaded.settings.log, Arc::new(SystemClock))?;
         let stops = Stops::listen(Hangup::Stops)?;
-        stops.unless_repeated(self.serve(loaded.settings, &stops)).await
+        stops.unless_repeated(Box::pin(self.serve(loaded.settings, &stops))).await
     }
 
     async fn serve(&self, settings: Settings, stops: &Stops) -> Done {
