@@ -30,13 +30,13 @@ impl Deployment {
         let secrets = database.data_dir().join("secrets.toml").display().to_string();
         let made = keyward(&["config", "init", "--secrets-file", &secrets], &[]).await;
         assert_eq!(made.code, 0, "{made:?}");
-        let migrate = migrate_url_file(database).unwrap();
+        let migrate = migrate_url_file(database).unwrap().display().to_string();
         let settings = format!(
             "profile = {PROFILE:?}\ndata-dir = {:?}\n\
              [store]\nmigrate-url-file = {migrate:?}\n\
              [store.roles]\ncontrol = \"keyward_control\"\ngateway = \"keyward_gateway\"\n\
              worker = \"keyward_worker\"\n",
-            database.data_dir(),
+            database.data_dir().display().to_string(),
         );
         write_private(&deployment.folder.path().join("keyward.toml"), &settings);
         let up = deployment.run(database, &["migrate", "up"], "all", "keyward_control").await;
@@ -219,8 +219,7 @@ impl Served {
             .stdin(Stdio::null())
             .stderr(File::create(home.path().join("log")).unwrap())
             .kill_on_drop(true);
-        let server = command.spawn().unwrap();
-        let served = Self { server, home };
+        let served = Self { server: command.spawn().unwrap(), home };
         let ready = async {
             let mut look = interval(Duration::from_millis(10));
             while served.ready().is_none() {
