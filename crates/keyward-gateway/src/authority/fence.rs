@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use keyward_core::lease::{Epoch, Fence, Fenced, Reach, Roster, Standing};
+use keyward_core::lease::{Epoch, Fence, Fenced, Incarnation, Reach, Roster, Standing};
 
 use super::Away;
 use super::follower::Follower;
@@ -87,7 +87,8 @@ impl Follower {
         self.hear(Some(change.epoch));
         let nodes = change.listed.len().max(1);
         if change.introduces {
-            self.apply_here(change.epoch).await;
+            let until = Instant::now() + OWN_PATIENCE;
+            self.apply_here(change.incarnation, change.epoch, until).await;
             return Reach { effective_by: None, nodes, unconfirmed: 0 };
         }
         let fence = {
@@ -103,7 +104,7 @@ impl Follower {
         };
         let until = Instant::now() + change.patience;
         // this node's own memory is what its next answers come from, listed or not
-        let applied = self.apply_here_until(change.epoch, until).await;
+        let applied = self.apply_here(change.incarnation, change.epoch, until).await;
         if applied && self.following.membership.sole {
             return Reach { effective_by: None, nodes, unconfirmed: 0 };
         }
@@ -134,14 +135,12 @@ impl Follower {
         Ok(Some(self.reach_of(standing, roster.listed.len().max(1))))
     }
 
-    async fn apply_here(&self, epoch: Epoch) {
-        self.apply_here_until(epoch, Instant::now() + OWN_PATIENCE).await;
-    }
-
-    async fn apply_here_until(&self, epoch: Epoch, until: Instant) -> bool {
+    /// Waits until a change of a history is in this node's own memory. When it does not come, this
+    /// node's lease ends, and nothing is decided with what it knows.
+    async fn apply_here(&self, history: Incarnation, epoch: Epoch, until: Instant) -> bool {
         let mut applied = self.applied.subscribe();
-        let there = applied.wait_for(|it| it.is_some_and(|(_, applied)| applied >= epoch));
-        // when it does not come, this node's lease ends, and nothing is decided with what it knows
+        let there = applied
+            .wait_for(|it| it.is_some_and(|(own, applied)| own == history && applied >= epoch));
         matches!(tokio::time::timeout_at(until, there).await, Ok(Ok(_)))
     }
 
