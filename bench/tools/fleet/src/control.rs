@@ -122,7 +122,13 @@ impl Fleet {
         });
         let called = self.make(&format!("/v1/tenants/{}/keys", home.tenant), &body).await?;
         let key = self.enter(home, &called.body)?;
-        self.try_everywhere(&key, 1).await;
+        // a node that is stopped keeps nobody from going on
+        let (fleet, tried) = (Arc::clone(self), Arc::clone(&key));
+        let turn = Arc::clone(&self.probes).acquire_owned().await;
+        tokio::spawn(async move {
+            fleet.try_everywhere(&tried, 1).await;
+            drop(turn);
+        });
         Ok(key)
     }
 
@@ -132,20 +138,21 @@ impl Fleet {
         Ok(self.ledger.made(&id, &home.tenant, &secret))
     }
 
-    /// This many new keys.
+    /// This many new keys, each in one of these homes.
     pub(crate) async fn keys(
         self: &Arc<Self>,
-        home: &Home,
+        homes: &[Home],
         count: usize,
     ) -> anyhow::Result<Vec<Arc<Key>>> {
         let mut makers = JoinSet::new();
         for maker in 0..MAKERS.min(count) {
             let share = count / MAKERS + usize::from(maker < count % MAKERS);
-            let (fleet, home) = (Arc::clone(self), home.clone());
+            let (fleet, homes) = (Arc::clone(self), homes.to_vec());
             makers.spawn(async move {
                 let mut made = Vec::new();
                 for _ in 0..share {
-                    made.push(fleet.key(&home).await?);
+                    let home = fleet.chance.pick(&homes).context("a home")?;
+                    made.push(fleet.key(home).await?);
                 }
                 anyhow::Ok(made)
             });

@@ -24,8 +24,8 @@ const POLL_BEYOND_NS: u64 = 8_000_000_000;
 /// How late the answer to the question may still say `propagating`: a node that has just started
 /// does not know when the change was made, and counts a lease from its own start.
 const POLL_SLACK_NS: u64 = 6_000_000_000;
-/// Lowerings whose keys are tried at once.
-pub(crate) const PROBED_AT_ONCE: u32 = 400;
+/// How many keys are tried at once.
+pub(crate) const PROBED_AT_ONCE: u32 = 600;
 /// Requests with a lowered key on each node, right after the answer.
 const PROBES: usize = 3;
 

@@ -22,8 +22,8 @@ use crate::upstream;
 
 /// How long a request may wait for its answer; longer than any pause of a process.
 const ASK_WITHIN: Duration = Duration::from_secs(15);
-/// How long a call of the control plane may wait; longer than the longest it was told to wait.
-const CALL_WITHIN: Duration = Duration::from_secs(20);
+/// How long a call of the control plane may wait; longer than a node holds an answer back.
+const CALL_WITHIN: Duration = Duration::from_secs(8);
 const PROBE_WITHIN: Duration = Duration::from_millis(500);
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(40);

@@ -27,7 +27,7 @@ impl Run {
     pub(super) async fn dead(&self) -> anyhow::Result<usize> {
         eprintln!("one node dead");
         let dead = self.fleet.nodes.len() - 1;
-        let keys = self.fleet.keys(&self.home, BEFORE_NOTICED + AT_ONCE).await?;
+        let keys = self.fleet.keys(&self.homes, BEFORE_NOTICED + AT_ONCE).await?;
         let load = Load::begin(&self.fleet, self.options.rate, Kind::Everywhere);
         self.fleet.ledger.focus(&keys);
         self.fleet.node(dead)?.kill().await?;
@@ -81,7 +81,7 @@ impl Run {
         let what = "revocations stop waiting for a dead node after";
         let got = format!("{:.1} s", moment::ms(noticed) / 1e3);
         self.report.wants(what, "≤ 15 leases", got, noticed <= bound);
-        let keys = self.fleet.keys(&self.home, AFTER_NOTICED).await?;
+        let keys = self.fleet.keys(&self.homes, AFTER_NOTICED).await?;
         let mut after = Vec::new();
         for key in &keys {
             after.push(self.revoke_through_living(key).await);

@@ -74,7 +74,7 @@ impl Run {
             if count == 0 {
                 break;
             }
-            let keys = self.fleet.keys(&self.home, count).await?;
+            let keys = self.fleet.keys(&self.homes, count).await?;
             self.fleet.ledger.focus(&keys);
             let wait = self.fleet.chance.pick(&WAITS).copied().flatten();
             all.extend(self.revoke(keys, turn, wait).await);

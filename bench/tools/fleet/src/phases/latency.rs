@@ -28,7 +28,7 @@ impl Run {
         let mut revoked = 0;
         for (at_once, share) in STEPS {
             let count = (all * share / 100).max(1);
-            let keys = self.fleet.keys(&self.home, count).await?;
+            let keys = self.fleet.keys(&self.homes, count).await?;
             self.fleet.ledger.focus(&keys);
             let turn = Arc::new(Semaphore::new(at_once));
             let lowered = if at_once == 1 {

@@ -26,6 +26,7 @@ use crate::report::{Report, Spans};
 
 /// Keys that work throughout and that the load uses.
 const WORKING_KEYS: usize = 60;
+const TENANTS: usize = 32;
 
 /// A run.
 pub(crate) struct Run {
@@ -33,16 +34,23 @@ pub(crate) struct Run {
     pub(crate) options: RunOptions,
     pub(crate) report: Report,
     home: Home,
+    /// Tenants over which revocations spread: the changes of one tenant queue behind one another,
+    /// since their audit events form a chain.
+    homes: Vec<Home>,
 }
 
 impl Run {
     /// A run whose fleet has working keys.
     pub(crate) async fn begin(fleet: Arc<Fleet>, options: RunOptions) -> anyhow::Result<Self> {
+        let mut homes = Vec::new();
+        for _ in 0..TENANTS {
+            homes.push(fleet.home("owner").await?);
+        }
         let home = fleet.home("owner").await?;
-        let keys = fleet.keys(&home, WORKING_KEYS).await?;
+        let keys = fleet.keys(&homes, WORKING_KEYS).await?;
         fleet.ledger.employ(&keys);
         check_the_judge(&fleet, &home).await?;
-        Ok(Self { fleet, options, report: Report::default(), home })
+        Ok(Self { fleet, options, report: Report::default(), home, homes })
     }
 
     /// All phases that are wanted.

@@ -1,6 +1,7 @@
 //! Phase: rotations under load. Old and new key are accepted everywhere within the overlap (R2, R6),
 //! and an old key whose overlap has run out nowhere.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const BEYOND: Duration = Duration::from_millis(300);
 impl Run {
     pub(super) async fn rotations(&self) -> anyhow::Result<()> {
         eprintln!("rotations under load");
-        let first = self.fleet.keys(&self.home, LINES).await?;
+        let first = self.fleet.keys(from_ref(&self.home), LINES).await?;
         self.fleet.ledger.employ(&first);
         let load = Load::begin(&self.fleet, self.options.rate, Kind::Everywhere);
         let mut lines = JoinSet::new();
@@ -71,7 +72,7 @@ impl Run {
         let count = RUNNING_OUT.min(self.options.rotations);
         let line = self.line();
         let mut tried = JoinSet::new();
-        for key in self.fleet.keys(&self.home, count).await? {
+        for key in self.fleet.keys(from_ref(&self.home), count).await? {
             let (_, new, ends) = line.rotate(&key, SHORT).await?;
             let ends = moment::of_wall(ends);
             // the conversion of instants is exact to two milliseconds
