@@ -127,7 +127,7 @@ pub struct Revocation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevocationPage {
-    /// Which life of the authority the epochs belong to; every restore begins another one.
+    /// Which history the epochs belong to; every restore begins another one.
     pub incarnation: u64,
     /// The newest change there is.
     pub epoch: u64,

@@ -74,14 +74,16 @@ pub const ERRORS: &[ErrorInfo] = &[
         status: 401,
         retryable: false,
         title: "The credential is revoked",
-        meaning: "The key was revoked, for ever, or its tenant is suspended; `details.reason` says \
-                  which.",
+        meaning: "The key was revoked, for ever, its tenant is suspended, or it is suspect since a \
+                  restore; `details.reason` says which.",
         causes: &[
             "Somebody revoked or deleted the key.",
             "The overlap of its rotation was ended by hand.",
             "The tenant was suspended.",
+            "The deployment was restored from a backup, and nobody has confirmed the key since.",
         ],
-        fix: "Make a new key, or ask the operator to resume the tenant.",
+        fix: "Make a new key, ask the operator to resume the tenant, or have whoever manages the \
+              key confirm it.",
     },
     ErrorInfo {
         code: ErrorCode::EnvironmentMismatch,

@@ -70,6 +70,10 @@ async fn states_of_a_key() {
     assert_eq!(revoked.refusal(), expect((401, "unauthorized", "state")));
     assert_eq!(revoked.details()["reason"], "revoked");
     assert_eq!(revoked.details()["revokedAt"], now.to_string());
+    stage.world.change_key(|key| key.suspect_since = Some(now));
+    let suspect = stage.send("GET", "/v1/reports", "").await;
+    assert_eq!(suspect.refusal(), expect((401, "unauthorized", "state")));
+    assert_eq!(suspect.details()["reason"], "suspect");
     stage.world.change_key(|_| ());
     stage.world.keys.replace_tenant(TenantAuthority {
         id: TENANT,

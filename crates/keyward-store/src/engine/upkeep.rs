@@ -95,7 +95,7 @@ pub struct Staged {
 pub struct Reached {
     /// The newest change.
     pub epoch: i64,
-    /// Which life of the authority the epochs belong to.
+    /// Which history the epochs belong to.
     pub incarnation: i64,
 }
 

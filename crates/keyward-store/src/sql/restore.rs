@@ -6,10 +6,12 @@ use keyward_core::id::{AdminTokenId, KeyId, TenantId};
 use keyward_core::key::ApiKey;
 
 use crate::engine::{Row, StoreError, Value};
+use crate::sql::changes;
 use crate::sql::read::{hash, json_list, parsed};
 use crate::sql::statements;
 use crate::store::Store;
 use crate::tx::SystemTx;
+use crate::tx::sealed::Connected as _;
 
 statements! {
     // whole epochs: a part that ended within one could not be gone on from
@@ -17,7 +19,7 @@ statements! {
            AND epoch <= (SELECT MAX(epoch) FROM (
              SELECT epoch FROM changes WHERE epoch > $1 ORDER BY epoch LIMIT $2) AS part)
          ORDER BY epoch, position";
-    BEGIN_LIFE = shared "UPDATE authority
+    RESTORE_AUTHORITY = shared "UPDATE authority
          SET epoch = CASE WHEN epoch < $1 THEN $1 ELSE epoch END,
              incarnation = CASE WHEN incarnation < $2 THEN $2 ELSE incarnation + 1 END,
              timeline = NULL
@@ -93,17 +95,18 @@ impl SystemTx {
         Ok(self.find_stored_key(key).await?.map(|stored| stored.key))
     }
 
-    /// Begins another life of the authority, as every restore must: no node goes on with what it
+    /// Begins another history of the authority, as every restore must: no node goes on with what it
     /// knows from the one before. The epoch rises to `least_epoch` at least, so that it goes back
     /// for nobody, and the incarnation to `at` in milliseconds, so that two restores of the same
     /// backup differ. Answers both.
-    pub async fn begin_life(
+    pub async fn begin_incarnation(
         &mut self,
         least_epoch: i64,
         at: Timestamp,
     ) -> Result<(i64, i64), StoreError> {
+        changes::exclude(self.conn()).await?;
         let values = [Value::from(least_epoch), Value::from(at.as_millis())];
-        let row = self.query_one(&BEGIN_LIFE, values).await?;
+        let row = self.query_one(&RESTORE_AUTHORITY, values).await?;
         Ok((row.int(0)?, row.int(1)?))
     }
 

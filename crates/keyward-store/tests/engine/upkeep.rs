@@ -207,3 +207,33 @@ async fn with_its_sum_every_changed_byte_of_a_backup_shows() {
     std::fs::remove_file(sum).unwrap();
     assert!(!verify_backup(&copy).await.unwrap().summed, "and without it the rest is checked");
 }
+
+#[tokio::test]
+async fn copies_made_under_writes_are_whole_and_each_is_of_one_instant() {
+    let database = TestDatabase::sqlite_with(probed());
+    let config = database.config();
+    let engine = Engine::open(&config).await.unwrap();
+    let writing = async {
+        for note in 0..150 {
+            add_note(&engine, ADA, &format!("note {note}")).await;
+        }
+    };
+    let copying = async {
+        let mut sizes = Vec::new();
+        for number in 0..6 {
+            let copy = config.data_dir.join(format!("copy-{number}.db"));
+            back_up(&config, &copy).await.unwrap();
+            let folder = config.data_dir.join("look");
+            let (packed, report) =
+                unpack_backup(&copy, &folder, probed(), config.now).await.unwrap();
+            assert!(report.summed);
+            let look = Engine::open(&packed).await.unwrap();
+            sizes.push(count(&look, ADA).await);
+            look.close().await;
+        }
+        sizes
+    };
+    let ((), sizes) = tokio::join!(writing, copying);
+    assert!(sizes.is_sorted() && sizes.last() <= Some(&150), "{sizes:?}");
+    engine.close().await;
+}

@@ -1,4 +1,4 @@
-//! What a restore needs of a store: the log of changes, another life, keys made suspect, and chains.
+//! What a restore needs of a store: the log of changes, another history, suspect keys, and chains.
 
 use keyward_core::Timestamp;
 use keyward_core::authority::Invalidation;
@@ -59,12 +59,12 @@ async fn the_log_is_read_in_whole_epochs_and_in_their_order() {
 }
 
 #[tokio::test]
-async fn another_life_never_goes_back_and_is_never_the_same_twice() {
+async fn another_history_never_goes_back_and_is_never_the_same_twice() {
     on_every_store(async |store| {
         let (before, incarnation) = epoch(store).await;
         let begin = async |least: i64, at: i64| {
             let mut tx = store.write_system("test", Chain::Operator, author()).await.unwrap();
-            let begun = tx.begin_life(least, Timestamp::from_millis(at)).await.unwrap();
+            let begun = tx.begin_incarnation(least, Timestamp::from_millis(at)).await.unwrap();
             tx.finish(Change::new((), entry("test", &begun.1))).await.unwrap();
             assert_eq!(epoch(store).await, begun);
             begun

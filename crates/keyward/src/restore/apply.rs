@@ -34,7 +34,7 @@ pub(crate) struct Knowledge {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    /// Which life of the authority has begun.
+    /// The history that has begun.
     pub(crate) incarnation: i64,
     /// The newest change.
     pub(crate) epoch: i64,
@@ -65,7 +65,7 @@ pub(crate) struct Report {
     pub(crate) broken_chains: Vec<String>,
 }
 
-/// Takes away what must not live again, and begins another life of the authority. To be run once
+/// Takes away what must not live again, and begins another history of the authority. To be run once
 /// on a database that was just restored; after a failure the database is to be restored again.
 pub(crate) async fn restored(store: &Store, knowledge: Knowledge) -> anyhow::Result<Report> {
     let Knowledge { mut log, suspect, least_epoch, command } = knowledge;
@@ -84,7 +84,7 @@ pub(crate) async fn restored(store: &Store, knowledge: Knowledge) -> anyhow::Res
     }
     let header = log.as_ref().map(LogReader::header);
     let least = header.map_or(least_epoch, |header| header.epoch.max(least_epoch));
-    taking.begin_life(least, suspect, header).await
+    taking.begin_incarnation(least, suspect, header).await
 }
 
 /// Refuses a log that leaves changes between the backup and its own beginning untold, or that
@@ -254,14 +254,14 @@ impl Taking<'_> {
     }
 
     /// The last write, which makes every node load anew. Only with it is the restore done.
-    async fn begin_life(
+    async fn begin_incarnation(
         mut self,
         least_epoch: u64,
         suspect: bool,
         log: Option<&LogHeader>,
     ) -> anyhow::Result<Report> {
         let author = bootstrap::system(self.command);
-        let reason = "begin another life after a restore";
+        let reason = "begin another history after a restore";
         let mut tx = self.store.write_system(reason, Chain::Operator, author).await?;
         let at = tx.at();
         if suspect {
@@ -270,7 +270,7 @@ impl Taking<'_> {
             self.report.admin_tokens_revoked += tx.revoke_admin_tokens(at).await?;
         }
         let least = i64::try_from(least_epoch).unwrap_or(i64::MAX);
-        (self.report.epoch, self.report.incarnation) = tx.begin_life(least, at).await?;
+        (self.report.epoch, self.report.incarnation) = tx.begin_incarnation(least, at).await?;
         let mut details = serde_json::to_value(&self.report)?;
         if let Some(members) = details.as_object_mut() {
             members.insert("suspect".to_owned(), suspect.into());

@@ -27,7 +27,7 @@ const MAX_LINE_BYTES: u64 = 256 * 1024;
 pub(crate) struct LogHeader {
     format: String,
     version: u32,
-    /// Which life of the authority the epochs belong to.
+    /// Which history the epochs belong to.
     pub(crate) incarnation: u64,
     /// The log holds what changed behind this epoch …
     pub(crate) since: u64,

@@ -325,7 +325,7 @@ async fn without_a_log_every_active_key_waits_and_no_admin_token_works() {
         for id in NARROWED..=UNTOUCHED {
             assert!(world.key(id).await.suspect_since.is_some());
         }
-        // accepted as it is: the life is another one all the same
+        // accepted as it is: the history is another one all the same
         let before = world.epoch().await;
         let report = world.restored(None, false).await.unwrap();
         assert_eq!((report.keys_suspected, report.admin_tokens_revoked), (0, 0));
@@ -351,19 +351,19 @@ async fn a_log_that_does_not_fit_the_backup_is_refused_before_anything_is_taken(
         let gap = world.folder.path().join("gap");
         let header = LogHeader::new(1, begin + 9, begin + 20, world.clock.now());
         LogWriter::create(&gap, &header).unwrap().finish().unwrap();
-        let other_life = world.folder.path().join("life");
+        let elsewhere = world.folder.path().join("elsewhere");
         let header = LogHeader::new(7, 0, begin + 20, world.clock.now());
-        LogWriter::create(&other_life, &header).unwrap().finish().unwrap();
+        LogWriter::create(&elsewhere, &header).unwrap().finish().unwrap();
 
         let text = refusal(world.restored(Some(&old), false).await);
         assert!(text.contains("is older than the backup"), "{text}");
         let text = refusal(world.restored(Some(&gap), true).await);
         assert!(text.contains("what changed between them is in neither"), "{text}");
-        let text = refusal(world.restored(Some(&other_life), false).await);
+        let text = refusal(world.restored(Some(&elsewhere), false).await);
         assert!(text.contains("add --suspect"), "{text}");
         assert_eq!(world.epoch().await.1, 1, "nothing has begun");
         assert_eq!(world.key(UNTOUCHED).await.suspect_since, None);
-        let report = world.restored(Some(&other_life), true).await.unwrap();
+        let report = world.restored(Some(&elsewhere), true).await.unwrap();
         assert_eq!((report.keys_suspected, report.log_epoch), (4, Some(begin + 20)));
         assert_eq!(report.epoch, i64::try_from(begin + 20).unwrap());
     }
