@@ -11,10 +11,11 @@ DECLARE
     kind TEXT;
 BEGIN
     FOREACH kind IN ARRAY ARRAY['TABLES', 'SEQUENCES', 'ROUTINES'] LOOP
-        EXECUTE format('REVOKE ALL ON ALL %s IN SCHEMA keyward, keyward_private FROM PUBLIC, %I '
-            'CASCADE', kind, grantee);
+        EXECUTE format('REVOKE ALL ON ALL %s IN SCHEMA keyward, keyward_private '
+            'FROM PUBLIC, %I CASCADE', kind, grantee);
     END LOOP;
-    EXECUTE format('REVOKE ALL ON SCHEMA keyward, keyward_private FROM PUBLIC, %I CASCADE', grantee);
+    EXECUTE format('REVOKE ALL ON SCHEMA keyward, keyward_private '
+        'FROM PUBLIC, %I CASCADE', grantee);
 END
 $$;
 
