@@ -203,8 +203,13 @@ impl<T: Transaction> WriteTx<T> {
         }
         outcome?;
         let waited_ns = clock.monotonic_ns().saturating_sub(committed_ns);
-        let waited_ms = waited_ns / 1_000_000;
-        Ok(Committed { value: change.value, epoch, reach, at: clock.now(), waited_ms })
+        Ok(Committed {
+            value: change.value,
+            epoch,
+            reach,
+            at: clock.now(),
+            waited_ms: waited_ns / 1_000_000,
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use keyward_core::lease::{Epoch, Fence, Fenced, Incarnation, Reach, Roster, Standing};
 
@@ -141,7 +141,7 @@ impl Follower {
         let mut applied = self.applied.subscribe();
         let there = applied
             .wait_for(|it| it.is_some_and(|(own, applied)| own == history && applied >= epoch));
-        matches!(tokio::time::timeout_at(until, there).await, Ok(Ok(_)))
+        matches!(timeout_at(until, there).await, Ok(Ok(_)))
     }
 
     async fn wait_for(&self, mut fence: Fence, nodes: usize, until: Instant) -> Reach {
@@ -165,16 +165,19 @@ impl Follower {
             let Standing::Propagating { by_ns, .. } = standing else {
                 return self.reach_of(standing, nodes);
             };
-            if Instant::now() >= until {
+            let now = Instant::now();
+            if now >= until {
                 return self.reach_of(standing, nodes);
             }
-            let left = Duration::from_nanos(by_ns.saturating_sub(now_ns));
-            tokio::select! {
-                _ = rosters.changed() => {}
-                _ = applied.changed() => {}
-                () = tokio::time::sleep(left) => {}
-                () = tokio::time::sleep_until(until) => {}
-            }
+            let over = now + Duration::from_nanos(by_ns.saturating_sub(now_ns));
+            let news = async {
+                tokio::select! {
+                    _ = rosters.changed() => {}
+                    _ = applied.changed() => {}
+                }
+            };
+            // whatever ended the wait shows at the next look
+            let _ = timeout_at(until.min(over), news).await;
         }
     }
 
@@ -184,8 +187,8 @@ impl Follower {
             Standing::Propagating { by_ns, unconfirmed } => {
                 let clock = &self.following.clock;
                 let left_ns = by_ns.saturating_sub(clock.monotonic_ns());
-                let left_ms = i64::try_from(left_ns.div_ceil(1_000_000)).unwrap_or(i64::MAX);
-                let effective_by = Some(clock.now().plus_ms(left_ms));
+                let millis = i64::try_from(left_ns.div_ceil(1_000_000)).unwrap_or(i64::MAX);
+                let effective_by = Some(clock.now().plus_ms(millis));
                 Reach { effective_by, nodes, unconfirmed }
             }
         }
@@ -205,7 +208,7 @@ impl Follower {
                 {
                     self.publish(roster);
                 }
-                tokio::time::sleep(pause).await;
+                let _ = timeout(pause, std::future::pending::<()>()).await;
                 pause = (pause * 2).min(MAX_PAUSE);
             }
         }

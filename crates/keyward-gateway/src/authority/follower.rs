@@ -311,25 +311,15 @@ impl Follower {
     async fn load_all(&self) -> Result<(Incarnation, Epoch), Away> {
         self.memory.begin_load();
         let (sender, mut pages) = mpsc::channel(PAGES_AHEAD);
-        let mut loading = self.following.authority.load(sender);
-        let slow = || Away("the next page did not come in time".to_owned());
-        loop {
-            tokio::select! {
-                biased;
-                page = pages.recv() => match page {
-                    Some(page) => self.memory.load(page),
-                    None => break,
-                },
-                loaded = &mut loading => {
-                    while let Some(page) = pages.recv().await {
-                        self.memory.load(page);
-                    }
-                    return loaded;
-                }
-                () = tokio::time::sleep(PAGE_TIMEOUT) => return Err(slow()),
+        let slow = |_| Away("the next page did not come in time".to_owned());
+        let taking = async {
+            while let Some(page) = timeout(PAGE_TIMEOUT, pages.recv()).await.map_err(slow)? {
+                self.memory.load(page);
             }
-        }
-        timeout(PAGE_TIMEOUT, loading).await.unwrap_or_else(|_| Err(slow()))
+            Ok(())
+        };
+        let (loaded, ()) = tokio::try_join!(self.following.authority.load(sender), taking)?;
+        Ok(loaded)
     }
 
     async fn revoke_anew(&self, revoked: Vec<super::Revocation>) {

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use keyward_core::authority::{Answered, Fact, Found, Wanted};
+use keyward_core::clock::Clock;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::NodeId;
 use keyward_core::lease::{Ask, Epoch, Incarnation, Lease, Listed, Roster};
@@ -76,6 +77,17 @@ impl LeaseCell {
     pub fn grant(&self, lease: Lease) {
         self.stale_until_ns.store(lease.stale_until_ns, Ordering::Release);
         self.until_ns.store(lease.until_ns, Ordering::Release);
+    }
+
+    /// Reads something from memory, and answers whether a lease vouches for it: the lease is read
+    /// first, memory next and the clock last. However long the process was paused in between, a
+    /// lease that is over is seen to be over, and one that was renewed meanwhile does not vouch for
+    /// what was read before the renewal.
+    pub fn vouch<T>(&self, clock: &dyn Clock, read: impl FnOnce() -> T) -> (T, bool) {
+        let lease = self.read();
+        let found = read();
+        let vouched = clock.monotonic_ns() < lease.until_ns;
+        (found, vouched)
     }
 
     /// The lease now. To be read before memory is; the clock after it.
