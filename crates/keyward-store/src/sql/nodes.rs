@@ -112,7 +112,7 @@ impl Store {
 
     /// Enters the server's own history: a standby was promoted, so that commits may be lost that
     /// nodes have in memory.
-    async fn adopt(&self, timeline: i64) -> Result<(), StoreError> {
+    pub(super) async fn adopt(&self, timeline: i64) -> Result<(), StoreError> {
         let mut tx = self.write_authority("enter the timeline of the server").await?;
         changes::exclude(tx.conn()).await?;
         changes::adopt_timeline(tx.conn(), timeline).await?;
@@ -319,7 +319,7 @@ impl SystemTx {
 
     /// The newest change, and the incarnation; or, when the server's own history is another one
     /// than on record, which one that is.
-    async fn history(&mut self) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
+    pub(super) async fn history(&mut self) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
         let row = self.query_one(&READ_HISTORY, []).await?;
         match (row.opt_int(2)?, row.opt_int(3)?) {
             (Some(now), recorded) if recorded != Some(now) => Ok(Err(now)),

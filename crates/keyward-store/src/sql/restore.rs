@@ -165,6 +165,18 @@ impl SystemTx {
 }
 
 impl Store {
+    /// Enters the history of a server that was recovered or promoted, as the first node to start
+    /// on it would; before that nothing can be changed.
+    pub async fn enter_history(&self) -> Result<(), StoreError> {
+        let mut tx = self.read_system("compare the history of the server").await?;
+        let history = tx.history().await?;
+        drop(tx);
+        match history {
+            Ok(_) => Ok(()),
+            Err(timeline) => self.adopt(timeline).await,
+        }
+    }
+
     /// Closes every connection and returns when the database is free for another process, or at
     /// once when the store is still held elsewhere.
     pub async fn close(self) {

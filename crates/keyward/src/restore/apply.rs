@@ -75,16 +75,21 @@ pub(crate) async fn restored(store: &Store, knowledge: Knowledge) -> anyhow::Res
     let Chains { broken, .. } = chains::walk(store).await?;
     let report = Report { backup_epoch: epoch, broken_chains: broken, ..Report::default() };
     let mut taking = Taking { store, command, report };
-    if let Some(log) = &mut log {
-        fits(log.header(), epoch, incarnation, suspect).map_err(ConfigError::from)?;
-        taking.report.log_epoch = Some(log.header().epoch);
-        while let Some(entry) = log.next().map_err(ConfigError::from)? {
-            taking.entry(entry).await?;
-        }
+    let header = log.as_ref().map(|log| log.header().clone());
+    if let Some(header) = &header {
+        fits(header, epoch, incarnation, suspect).map_err(ConfigError::from)?;
+        taking.report.log_epoch = Some(header.epoch);
     }
-    let header = log.as_ref().map(LogReader::header);
-    let least = header.map_or(least_epoch, |header| header.epoch.max(least_epoch));
-    taking.begin_incarnation(least, suspect, header).await
+    store.enter_history().await?;
+    while let Some(entry) = next_of(log.as_mut())? {
+        taking.entry(entry).await?;
+    }
+    let least = header.as_ref().map_or(least_epoch, |header| header.epoch.max(least_epoch));
+    taking.begin_incarnation(least, suspect, header.as_ref()).await
+}
+
+fn next_of(log: Option<&mut LogReader>) -> Result<Option<Revocation>, ConfigError> {
+    log.map_or(Ok(None), LogReader::next).map_err(ConfigError::from)
 }
 
 /// Refuses a log that leaves changes between the backup and its own beginning untold, or that
