@@ -134,7 +134,8 @@ impl Deployment<'_> {
              [store]\nurl-file = \"store-url\"\n\
              {listeners}\
              {gateway}\
-             [[upstream]]\nenvironments = [\"live\"]\nurl = \"http://{api}\"\naudience = \"fleet\"\n\
+             [[upstream]]\nenvironments = [\"live\"]\nurl = \"http://{api}\"\n\
+             audience = \"fleet\"\n\
              assertion-secret-file = \"{folder}/assertion\"\n\
              [log]\nformat = \"json\"\nrequests = false\n\
              [shutdown]\ndrain-delay = \"500ms\"\n"

@@ -126,7 +126,14 @@ impl Report {
 
     /// Everything.
     pub(crate) fn shown(&self, about: &Value, violations: &[Value]) -> Value {
-        let row = |row: &Row| json!({ "what": row.what, "wanted": row.wanted, "got": row.got, "met": row.met });
+        let row = |row: &Row| {
+            let mut shown = Figures::default();
+            shown.set("what", row.what.as_str());
+            shown.set("wanted", row.wanted.as_str());
+            shown.set("got", row.got.as_str());
+            shown.set("met", row.met);
+            shown.shown()
+        };
         json!({
             "about": about,
             "rows": self.rows.lock().iter().map(row).collect::<Vec<_>>(),

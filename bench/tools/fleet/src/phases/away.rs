@@ -147,7 +147,7 @@ impl Run {
         let lease_end = cut + self.lease_ns();
         let concerned = |it: &&Asked| !alone || it.node == 0;
         let without =
-            asked.iter().filter(concerned).filter(|it| (lease_end..until).contains(&it.sent));
+            asked.iter().filter(concerned).filter(|it| it.sent >= lease_end && it.done < until);
         let without: Vec<&Asked> = without.collect();
         let accepted = without.iter().filter(|it| it.outcome == Outcome::Accepted);
         let wrongly: Vec<Value> = accepted.map(|it| it.shown()).collect();

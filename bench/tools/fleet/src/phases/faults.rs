@@ -96,6 +96,8 @@ impl Run {
         );
         let got = format!("{effective} effective, {propagating} propagating, {repeated} repeated");
         self.report.says("answers under faults", got);
+        let polls = tally.of("pollsPastEffectiveBy");
+        self.report.says("questions answered `propagating` after effectiveBy", polls.to_string());
         let spans = latencies(all);
         self.report.says("revoke answer under faults: p50 / p99 / max", spans.text());
         let names = ["pauses", "nodeKills", "databaseKills", "databasePauses", "networkFaults"];

@@ -1,5 +1,5 @@
-//! Phase: rotations under load. Old and new key are accepted everywhere within the overlap (R2, R6),
-//! and an old key whose overlap has run out nowhere.
+//! Phase: rotations under load. Old and new key are accepted everywhere within the overlap (R2,
+//! R6), and an old key whose overlap has run out nowhere.
 
 use std::slice::from_ref;
 use std::sync::Arc;
