@@ -88,7 +88,8 @@ async function start(binary, name, arguments_, source, isReady) {
   started.info = await Promise.race([ready, exited.then(() => undefined), late])
   if (!started.info) {
     child.kill('SIGKILL')
-    throw new Error(`${name} did not get ready:\n${log.slice(-4_000)}`)
+    const ended = await exited
+    throw Object.assign(new Error(`${name} did not get ready:\n${log.slice(-4_000)}`), { ended })
   }
   return started
 }
