@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use keyward_core::lease::{Epoch, Fence, Fenced, Incarnation, Reach, Roster, Standing};
+use keyward_core::lease::{Epoch, Fence, Fenced, Incarnation, Listed, Reach, Roster, Standing};
 
 use super::Away;
-use super::follower::Follower;
+use super::follower::{Follower, Following};
 
 /// The first pause between two looks at the register while somebody waits; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -29,6 +29,8 @@ const MAX_PAST: usize = 1_024;
 pub(super) struct Fences {
     waiting: AtomicUsize,
     raised: Notify,
+    /// Callers who ask again look one after the other: leases are renewed on the same connections.
+    looks: tokio::sync::Mutex<()>,
 }
 
 /// When changes were applied here: they were committed before that.
@@ -91,12 +93,16 @@ impl Follower {
             self.apply_here(change.incarnation, change.epoch, until).await;
             return Reach { effective_by: None, nodes, unconfirmed: 0 };
         }
+        let mut listed = change.listed;
+        if self.following.membership.sole {
+            listed.push(self.unlisted());
+        }
         let fence = {
             let witness = self.witness.lock();
             Fence::raise(
                 change.epoch,
                 change.incarnation,
-                &change.listed,
+                &listed,
                 change.committed_ns,
                 &witness,
                 self.following.terms,
@@ -111,12 +117,23 @@ impl Follower {
         self.wait_for(fence, nodes, until).await
     }
 
+    /// This node as a register would show it that is not kept for a single process.
+    fn unlisted(&self) -> Listed {
+        let Following { membership, terms, .. } = &self.following;
+        let (applied, renewals) = (Epoch(0), 0);
+        Listed { node: membership.node, applied, renewals, hold_ms: terms.hold_ms() }
+    }
+
     /// How far a change of the past has reached; `None` when it is not known here yet.
     ///
     /// # Errors
     /// [`Away`] when the register cannot be read.
     pub async fn reach(self: &Arc<Self>, epoch: Epoch) -> Result<Option<Reach>, Away> {
-        let looked = timeout(LOOK_TIMEOUT, self.following.authority.roster()).await;
+        let look = async {
+            let _turn = self.fences.looks.lock().await;
+            self.following.authority.roster().await
+        };
+        let looked = timeout(LOOK_TIMEOUT, look).await;
         let roster = looked.map_err(|_| Away("the register was not read in time".to_owned()))??;
         // what was applied here of another history says nothing about a change of this one
         let history = self.applied.borrow().map(|(history, _)| history);
@@ -223,3 +240,6 @@ impl Follower {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ fn distinct(buffer: &mut [u8]) {
     }
 }
 
-fn catalog() -> Arc<Catalog> {
+pub(crate) fn catalog() -> Arc<Catalog> {
     let profile: Profile = from_value(json!({
         "name": "acme", "title": "Acme", "base_path": "/v1", "openapi": "openapi.json",
         "keys": {"prefix": "acme", "environments": {"live": "live"}, "carriers": ["bearer"]},
@@ -50,7 +50,7 @@ fn catalog() -> Arc<Catalog> {
     Arc::new(Catalog::new(&profile, &document).unwrap())
 }
 
-fn keyring() -> Keyring {
+pub(crate) fn keyring() -> Keyring {
     let format = TokenFormat::new("acme", |environment| environment.as_str().to_owned());
     Keyring::new(format, TagKey::new(&[1; 32]), Pepper::new(3, &[2; 32]), Vec::new())
 }
