@@ -9,8 +9,9 @@ use crate::sql::read::parsed;
 use crate::sql::{nodes, statements};
 use crate::tx::{SystemTx, TenantTx};
 
-/// The most things one change may touch: what one ask reads has room for it.
-pub(crate) const MAX_TOUCHED: usize = 1_000;
+/// The most things one change may touch: a thousand keys, and the member they belong to. What one
+/// ask reads has room for it.
+pub(crate) const MAX_TOUCHED: usize = 1_001;
 
 statements! {
     // held to the commit: no node renews between the numbering of a change and its being visible,

@@ -128,7 +128,7 @@ impl Store {
         let Ok(history) = tx.history().await? else {
             return Err(StoreError::Unavailable(PROMOTED.to_owned()));
         };
-        if history.1 != ask.incarnation {
+        if history.1 != ask.incarnation || history.0 < ask.applied {
             // what the node has applied is of another history, and may not be entered in this one
             return tx.changed_after(history.0, history).await;
         }
@@ -213,7 +213,8 @@ impl Store {
 
     /// The register for people.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        let mut tx = self.read_authority("show the nodes").await?;
+        // whoever asks for this must not take a connection that leases are renewed on
+        let mut tx = self.read_system("show the nodes").await?;
         let rows = tx.query(&SHOW, []).await?;
         let node_of = |row: &Row| {
             Ok(NodeRow {
@@ -319,7 +320,9 @@ impl SystemTx {
 
     /// The newest change, and the incarnation; or, when the server's own history is another one
     /// than on record, which one that is.
-    pub(super) async fn history(&mut self) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
+    pub(super) async fn history(
+        &mut self,
+    ) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
         let row = self.query_one(&READ_HISTORY, []).await?;
         match (row.opt_int(2)?, row.opt_int(3)?) {
             (Some(now), recorded) if recorded != Some(now) => Ok(Err(now)),
