@@ -70,7 +70,8 @@ impl Fence {
         }
     }
 
-    /// How far a change had reached at an instant, and where to ask again if that is not everywhere.
+    /// How far a change had reached at an instant, and where to ask again until it is
+    /// everywhere.
     pub fn of(epoch: u64, reach: &Reach, at: Timestamp, poll: &str) -> Self {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let propagating = reach.effective_by.is_some();

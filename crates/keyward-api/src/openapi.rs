@@ -148,8 +148,8 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 }
 
 fn prefer() -> Value {
-    let about = "`wait=SECONDS`, 0 to 30: how long to wait for every node before the answer is 202; \
-                 5 when absent (RFC 7240).";
+    let about = "`wait=SECONDS`, 0 to 30: how long to wait for every node before the answer is \
+                 202; 5 when absent (RFC 7240).";
     json!({
         "name": "Prefer",
         "in": "header",

@@ -19,6 +19,7 @@ pub use sql::idempotency::{Claim, IDEMPOTENCY_LIFETIME_MS, Idempotency};
 pub use sql::keys::{KeyFilter, LastUse, StoredKey};
 pub use sql::members::{Member, OwnedKeys};
 pub use sql::nodes::NodeRow;
+pub use sql::read::LoadPage;
 pub use sql::restore::{ChainHead, LoggedChange};
 pub use sql::tenants::Tenant;
 pub use sql::users::{User, UserKind};

@@ -431,7 +431,8 @@ operations! {
         entry("listNodes", Method::Get, "/v1/nodes", Tag::Nodes)
             .allow(Access::Operator, Scope::NodesRead)
             .answers::<nodes::Nodes>();
-    /// How far a change has reached by now. Once it is `effective` it stays so.
+    /// How far a change has reached by now, as far as the node that is asked can tell. One that
+    /// started after the change was made waits one lease before it says `effective`.
     GET_CHANGE: "Ask how far a change has reached" =
         entry("getChange", Method::Get, "/v1/changes/{epoch}", Tag::Nodes)
             .allow(Access::Operator, Scope::NodesRead)

@@ -6,7 +6,9 @@ use keyward_core::id::{AdminTokenId, TenantId};
 use keyward_core::key::{KeyHash, KeyHint};
 
 use crate::engine::{Row, StoreError, Value};
-use crate::sql::read::{instant, json_list, key_hash, list, opt_instant, opt_parsed, parsed};
+use crate::sql::read::{
+    LoadPage, instant, json_list, key_hash, list, opt_instant, opt_parsed, parsed, readable, told,
+};
 use crate::sql::statements;
 use crate::tx::SystemTx;
 
@@ -155,16 +157,16 @@ impl SystemTx {
         id: AdminTokenId,
     ) -> Result<Option<AdminTokenAuthority>, StoreError> {
         let row = self.query_opt(&AUTHORITY, [Value::from(id.to_string())]).await?;
-        row.as_ref().map(authority_of).transpose()
+        Ok(row.as_ref().and_then(|row| told(authority_of(row))))
     }
 
     /// A page of all admin tokens as a node decides with them.
     pub async fn admin_token_authorities(
         &mut self,
-        after: Option<AdminTokenId>,
+        after: Option<String>,
         limit: u32,
-    ) -> Result<Vec<AdminTokenAuthority>, StoreError> {
-        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
-        self.query(&ALL_AUTHORITY, values).await?.iter().map(authority_of).collect()
+    ) -> Result<LoadPage<AdminTokenAuthority>, StoreError> {
+        let rows = self.query(&ALL_AUTHORITY, [Value::from(after), Value::from(limit)]).await?;
+        readable(&rows, 0, authority_of)
     }
 }

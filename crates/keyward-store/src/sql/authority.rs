@@ -5,7 +5,7 @@ use keyward_core::id::{KeyId, TenantId, UserId};
 
 use crate::engine::{Row, StoreError, Value};
 use crate::sql::keys::LastUse;
-use crate::sql::read::{key_hash, list, networks, opt_instant, parsed};
+use crate::sql::read::{LoadPage, key_hash, list, networks, opt_instant, parsed, readable, told};
 use crate::sql::statements;
 use crate::store::Store;
 use crate::tx::SystemTx;
@@ -22,6 +22,10 @@ statements! {
     KEY = system concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1");
     KEYS = system concat!("SELECT ", key_columns!(), " FROM api_keys
          WHERE (CAST($1 AS TEXT) IS NULL OR key_id > $1) ORDER BY key_id LIMIT $2");
+    KEYS_AMONG = system concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id IN (
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+            $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34,
+            $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50)");
     MEMBER = system "SELECT tenant_id, user_id, role FROM memberships
          WHERE tenant_id = $1 AND user_id = $2 AND offboarded_at IS NULL";
     MEMBERS = system "SELECT tenant_id, user_id, role FROM memberships
@@ -32,6 +36,9 @@ statements! {
     TENANTS = system "SELECT tenant_id, slug, suspended_at FROM tenants
          WHERE (CAST($1 AS TEXT) IS NULL OR tenant_id > $1) ORDER BY tenant_id LIMIT $2";
 }
+
+/// Keys that are read with one statement.
+const KEYS_AT_ONCE: usize = 50;
 
 fn key_of(row: &Row) -> Result<KeyAuthority, StoreError> {
     let (hash, pepper_version) = key_hash(row, 9)?;
@@ -71,17 +78,37 @@ impl SystemTx {
     /// A key as a node decides with it.
     pub async fn key_authority(&mut self, key: KeyId) -> Result<Option<KeyAuthority>, StoreError> {
         let row = self.query_opt(&KEY, [Value::from(key.to_string())]).await?;
-        row.as_ref().map(key_of).transpose()
+        Ok(row.as_ref().and_then(|row| told(key_of(row))))
+    }
+
+    /// Keys as a node decides with them, in no order and without those that do not exist. What one
+    /// change touched must be read within one ask, however far away the server is.
+    pub(super) async fn key_authorities_among(
+        &mut self,
+        keys: &[KeyId],
+    ) -> Result<Vec<KeyAuthority>, StoreError> {
+        if let [only] = keys {
+            return Ok(self.key_authority(*only).await?.into_iter().collect());
+        }
+        let mut found = Vec::with_capacity(keys.len());
+        for part in keys.chunks(KEYS_AT_ONCE) {
+            // a place that is left over names none
+            let id = |at: usize| Value::from(part.get(at).map(ToString::to_string));
+            let ids: [Value; KEYS_AT_ONCE] = std::array::from_fn(id);
+            let rows = self.query(&KEYS_AMONG, ids).await?;
+            found.extend(rows.iter().filter_map(|row| told(key_of(row))));
+        }
+        Ok(found)
     }
 
     /// A page of all keys as a node decides with them.
     pub async fn key_authorities(
         &mut self,
-        after: Option<KeyId>,
+        after: Option<String>,
         limit: u32,
-    ) -> Result<Vec<KeyAuthority>, StoreError> {
-        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
-        self.query(&KEYS, values).await?.iter().map(key_of).collect()
+    ) -> Result<LoadPage<KeyAuthority>, StoreError> {
+        let rows = self.query(&KEYS, [Value::from(after), Value::from(limit)]).await?;
+        readable(&rows, 1, key_of)
     }
 
     /// The role of a user in a tenant; `None` when they left or never were in it.

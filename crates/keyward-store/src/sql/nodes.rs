@@ -1,10 +1,10 @@
 //! The register of nodes, and what they read to decide from memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use keyward_core::Timestamp;
-use keyward_core::authority::{Answered, Changed, Fact, Found, Invalidation, Wanted};
-use keyward_core::id::NodeId;
+use keyward_core::authority::{Answered, Changed, Fact, Found, Invalidation, KeyAuthority, Wanted};
+use keyward_core::id::{KeyId, NodeId};
 use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reply, Roster};
 
 use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
@@ -268,12 +268,24 @@ impl SystemTx {
         (epoch, incarnation): (Epoch, Incarnation),
     ) -> Result<Answered, StoreError> {
         let (touched, through) = self.touched_after(applied, epoch).await?;
-        let subjects: BTreeSet<Invalidation> = touched.iter().map(|(_, it)| *it).collect();
-        let mut changed = Vec::with_capacity(subjects.len());
-        for subject in subjects {
-            let newest = touched.iter().filter(|(_, it)| *it == subject).map(|(epoch, _)| *epoch);
-            let epoch = newest.max().unwrap_or(through);
-            changed.push(Changed { epoch, subject, fact: self.fact(subject).await? });
+        // in the order of epochs, so that the newest stays
+        let newest: BTreeMap<Invalidation, Epoch> =
+            touched.into_iter().map(|(epoch, subject)| (subject, epoch)).collect();
+        let id = |subject: &Invalidation| match subject {
+            Invalidation::Key(_, id) => Some(*id),
+            _ => None,
+        };
+        let ids: Vec<KeyId> = newest.keys().filter_map(id).collect();
+        let keys = self.key_authorities_among(&ids).await?;
+        let keys: BTreeMap<KeyId, KeyAuthority> =
+            keys.into_iter().map(|key| (key.id, key)).collect();
+        let mut changed = Vec::with_capacity(newest.len());
+        for (subject, epoch) in newest {
+            let fact = match id(&subject) {
+                Some(id) => keys.get(&id).map_or(Fact::Gone, |key| Fact::Key(key.clone().into())),
+                None => self.fact(subject).await?,
+            };
+            changed.push(Changed { epoch, subject, fact });
         }
         let reply = Reply { incarnation, epoch, through };
         Ok(Answered { reply, changed, listed: Vec::new() })

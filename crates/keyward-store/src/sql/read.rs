@@ -58,3 +58,31 @@ pub(super) fn key_hash(row: &Row, column: usize) -> Result<(KeyHash, u16), Store
 pub(super) fn json_list(texts: &[String]) -> String {
     serde_json::Value::from(texts.to_vec()).to_string()
 }
+
+/// Rows of a load, and where the next page begins: behind this id.
+pub struct LoadPage<T> {
+    /// What could be read.
+    pub facts: Vec<T>,
+    /// The id of the last row, readable or not; `None` when there was none.
+    pub last: Option<String>,
+}
+
+/// Reads what can be read. A row that cannot is as if it were not there: whoever it is for is
+/// refused, and nobody else has to suffer for it.
+pub(crate) fn readable<T>(
+    rows: &[Row],
+    id_column: usize,
+    read: fn(&Row) -> Result<T, StoreError>,
+) -> Result<LoadPage<T>, StoreError> {
+    let last = rows.last().map(|row| row.text(id_column).map(str::to_owned)).transpose()?;
+    let facts = rows.iter().filter_map(|row| told(read(row)));
+    Ok(LoadPage { facts: facts.collect(), last })
+}
+
+/// A fact that can be read; else the log says why not.
+pub(crate) fn told<T>(read: Result<T, StoreError>) -> Option<T> {
+    read.inspect_err(|error| {
+        tracing::error!(%error, "a row that is decided with cannot be read; it counts as missing");
+    })
+    .ok()
+}

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use keyward_core::Timestamp;
-use keyward_core::authority::Invalidation;
-use keyward_core::id::NodeId;
+use keyward_core::authority::{Changed, Fact, Invalidation};
+use keyward_core::id::{KeyId, NodeId};
 use keyward_core::lease::{Ask, Epoch, Incarnation, NodeProfile, Ticket};
 use keyward_store::{Chain, Change, Store, StoreError};
 use keyward_testkit::TestDatabase;
 
-use crate::fixture::{ADA, CountingClock, author, entry};
+use crate::fixture::{ADA, CountingClock, HASH, author, entry, key, on_every_store};
 
 async fn narrow(store: &Store) -> Result<Epoch, StoreError> {
     let tx = store.write_system("test", Chain::Operator, author()).await?;
@@ -59,4 +59,33 @@ async fn nothing_is_numbered_on_a_promoted_standby_before_its_history_is_entered
     let listed = store.roster().await.unwrap().listed;
     assert_eq!(listed.iter().map(|row| row.renewals).collect::<Vec<_>>(), [1]);
     assert_eq!(narrow(&store).await.unwrap(), Epoch(3));
+}
+
+#[tokio::test]
+async fn a_node_reads_every_key_of_a_change_however_many() {
+    on_every_store(async |store| {
+        let mut tx = store.write(ADA, author()).await.unwrap();
+        let made = 1_000..1_120;
+        for id in made.clone() {
+            let key = key(id, tx.at());
+            tx.insert_key(&key, &HASH, 1).await.unwrap();
+        }
+        let nobody = 2_000;
+        let touched = made.clone().chain([nobody]);
+        let touched = touched.map(|id| Invalidation::Key(ADA, KeyId::from_bits(id)));
+        let change = Change::new((), entry("test", &ADA)).invalidating(touched);
+        let epoch = tx.finish(change).await.unwrap().epoch;
+        let ask = renewal(1, Incarnation::FIRST, Epoch(epoch.0 - 1));
+        let answered = store.answer(&profile(), ask).await.unwrap();
+        assert_eq!((answered.reply.epoch, answered.reply.through), (epoch, epoch));
+        assert_eq!(answered.changed.len(), made.count() + 1);
+        for Changed { epoch: newest, subject, fact } in answered.changed {
+            assert_eq!(newest, epoch);
+            match fact {
+                Fact::Key(key) => assert_eq!(subject, Invalidation::Key(ADA, key.id)),
+                _ => assert_eq!(subject, Invalidation::Key(ADA, KeyId::from_bits(nobody))),
+            }
+        }
+    })
+    .await;
 }

@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use keyward_api::error::{DEFAULT_DOCS_BASE, Envelope, status};
-use keyward_api::fence::{FenceStatus, HasFence};
+use keyward_api::fence::{Fence, FenceStatus, HasFence};
 use keyward_core::id::RequestId;
-use keyward_core::{Error, ErrorCode, Result};
+use keyward_core::{Error, ErrorCode, Result, Timestamp};
 use serde::Serialize;
+use serde_json::Value;
 
 /// The answer of a handler: a JSON body and, where it differs from the operation's, a status.
 pub(crate) struct Answer {
@@ -40,6 +41,24 @@ impl Answer {
     /// The answer kept for a repeated request.
     pub(crate) fn replay(body: String) -> Self {
         Self { status: None, body: body.into_bytes(), replayed: true }
+    }
+
+    /// This answer with another fence, made from the instant of the revocation in the one it has.
+    pub(crate) fn fenced_anew(
+        self,
+        fence: impl FnOnce(Option<Timestamp>) -> Fence,
+    ) -> Result<Self> {
+        let unreadable = |e: serde_json::Error| Error::internal(format!("a kept answer: {e}"));
+        let mut body: Value = serde_json::from_slice(&self.body).map_err(unreadable)?;
+        let kept = body.get("fence").cloned().unwrap_or_default();
+        let kept: Option<Fence> = serde_json::from_value(kept).map_err(unreadable)?;
+        let fence = fence(kept.and_then(|fence| fence.revoked_at));
+        let propagating = fence.status == FenceStatus::Propagating;
+        if let Some(members) = body.as_object_mut() {
+            members.insert("fence".to_owned(), serde_json::to_value(&fence).map_err(unreadable)?);
+        }
+        let status = propagating.then_some(StatusCode::ACCEPTED);
+        Ok(Self { status, replayed: self.replayed, ..Self::json(&body)? })
     }
 
     /// The HTTP response; `status` is the operation's.

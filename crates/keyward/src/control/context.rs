@@ -178,6 +178,23 @@ impl Ctx {
         }
     }
 
+    /// The answer kept for a repeated request, with what is true by now of the wait that the first
+    /// caller may not have waited for. While it propagates the request is to be repeated.
+    pub(crate) async fn replay_fenced(&self, kept: Answer) -> Result<Answer> {
+        let started_ns = self.clock().monotonic_ns();
+        let reach = self.state.follower.fence_all(self.patience).await.map_err(|error| {
+            let text = "How far the change has reached cannot be told just now; try again";
+            Error::new(ErrorCode::Unavailable, text).because(error.to_string())
+        })?;
+        let waited_ms = self.clock().monotonic_ns().saturating_sub(started_ns) / 1_000_000;
+        kept.fenced_anew(|revoked_at| Fence {
+            revoked_at,
+            waited_ms,
+            poll: None,
+            ..Fence::of(0, &reach, self.now(), "")
+        })
+    }
+
     fn author(&self) -> Author {
         Author { actor: self.caller.actor(), origin: self.origin.clone() }
     }

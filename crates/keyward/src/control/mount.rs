@@ -269,8 +269,8 @@ fn idempotency(
 fn patience(headers: &HeaderMap) -> Result<Duration> {
     let words = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let preferences = words.flat_map(|value| value.split(','));
-    let wait = preferences.filter_map(|it| it.trim().strip_prefix("wait=")).next();
-    let Some(seconds) = wait else { return Ok(DEFAULT_PATIENCE) };
+    let mut waits = preferences.filter_map(|it| it.trim().strip_prefix("wait="));
+    let Some(seconds) = waits.next() else { return Ok(DEFAULT_PATIENCE) };
     match seconds.trim().parse() {
         Ok(seconds) if seconds <= MAX_PATIENCE_SECONDS => Ok(Duration::from_secs(seconds)),
         _ => {

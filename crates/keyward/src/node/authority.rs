@@ -181,6 +181,7 @@ impl Authority for StoreAuthority {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn away(error: StoreError) -> Away {
     Away(error.to_string())
 }
@@ -235,9 +236,10 @@ async fn load_keys(tx: &mut SystemTx, pages: &mpsc::Sender<Vec<Fact>>) -> Result
     let mut after = None;
     loop {
         let page = tx.key_authorities(after, LOAD_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id);
-        send(pages, page.into_iter().map(|key| Fact::Key(Box::new(key))).collect()).await?;
+        let Some(last) = page.last else { return Ok(()) };
+        after = Some(last);
+        let facts = page.facts.into_iter().map(|key| Fact::Key(Box::new(key)));
+        send(pages, facts.collect()).await?;
     }
 }
 
@@ -248,9 +250,10 @@ async fn load_admin_tokens(
     let mut after = None;
     loop {
         let page = tx.admin_token_authorities(after, LOAD_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id);
-        send(pages, page.into_iter().map(|it| Fact::AdminToken(Box::new(it))).collect()).await?;
+        let Some(last) = page.last else { return Ok(()) };
+        after = Some(last);
+        let facts = page.facts.into_iter().map(|it| Fact::AdminToken(Box::new(it)));
+        send(pages, facts.collect()).await?;
     }
 }
 
@@ -275,7 +278,10 @@ async fn revoke_anew(store: &Store, revocation: Revocation) -> Result<(), StoreE
         target_kind: "api_key",
         target_id: id.to_string(),
         outcome: AuditOutcome::Succeeded,
-        details: json!({ "comment": "was revoked before the store lost it", "after": { "revokedAt": key.revoked_at } }),
+        details: json!({
+            "comment": "was revoked before the store lost it",
+            "after": { "revokedAt": key.revoked_at },
+        }),
     };
     tx.finish(Change::new((), entry).invalidating([Invalidation::Key(tenant, id)])).await?;
     Ok(())

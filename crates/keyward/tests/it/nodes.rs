@@ -65,7 +65,7 @@ async fn whatever_lowers_authority_is_fenced() {
     lowered("/keys/{key}/narrow-scopes", no_scope, (403, "forbidden")).await;
     let elsewhere = json!({ "ipAllowlist": ["192.0.2.0/24"] });
     lowered("/keys/{key}", elsewhere, (403, "ip_not_allowed")).await;
-    lowered("/members/{owner}/offboard", json!({}), (401, "unauthorized")).await;
+    lowered("/members/{owner}/offboard", json!({ "keys": "revoke" }), (401, "unauthorized")).await;
     lowered("/suspend", json!({ "reason": "unpaid" }), (401, "unauthorized")).await;
     other.stop().await;
     one.stop().await;
@@ -136,6 +136,46 @@ async fn a_node_that_does_not_answer_is_waited_for_until_its_lease_is_over() {
     other.operator().get("/v1/changes/999999").await.refused(404, "not_found");
     let elsewhere = poll.replace(&one.tenant(LAGOS_PAY), &one.tenant("kuramo-health"));
     one.operator().get(&elsewhere).await.refused(404, "not_found");
+    other.stop().await;
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_costs_its_owner_alone() {
+    for database in TestDatabase::every().await {
+        let node = TestNode::start(database, &Setup::default()).await;
+        let (kept, spoilt) =
+            (node.minted(&["reports:read"]).await, node.minted(&["reports:read"]).await);
+        let sql = format!("UPDATE api_keys SET scopes = 'no list' WHERE key_id = '{}'", spoilt.id);
+        node.database.behind(&sql).await;
+        let node = node.restart(&Setup::default()).await;
+        node.bearer(&kept.secret).get("/v1/reports").await.is(200);
+        node.bearer(&spoilt.secret).get("/v1/reports").await.refused(401, "invalid_api_key");
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_rotation_says_how_far_it_has_reached_by_then() {
+    let Some((one, other)) = two_nodes().await else { return };
+    one.database.behind(SILENT_NODE).await;
+    let old = one.minted(&["reports:read"]).await;
+    let rotate = one.key_path(&old.id, "/rotate");
+    let patient = one.operator().with("idempotency-key", &one.fresh("rotate"));
+    let hasty = patient.with("prefer", "wait=0");
+    for round in 0..3 {
+        let got = hasty.post(&rotate, json!({})).await;
+        assert_eq!(got.header("idempotency-replayed").is_some(), round > 0);
+        let fence = got.is(202)["fence"].clone();
+        assert_eq!(fence["status"], "propagating", "{fence}");
+        if round == 1 {
+            // the next renewal shows that the row is there
+            one.clock.advance_ms(2_060);
+        }
+    }
+    one.clock.advance_ms(2_060);
+    let answer = patient.post(&rotate, json!({})).await.is(201);
+    assert_eq!(answer["fence"]["status"], "effective", "{answer}");
     other.stop().await;
     one.stop().await;
 }

@@ -18,7 +18,8 @@ pub(super) async fn handle(ctx: Ctx, _: Nothing) -> Result<Answer> {
     usage::note(&ctx.state().store, &ctx.state().plane).await;
     let mut tx = ctx.write().await?;
     if let Some(replay) = ctx.claim(&mut tx).await? {
-        return Ok(replay);
+        drop(tx);
+        return ctx.replay_fenced(replay).await;
     }
     let now = tx.at();
     let mut key = find(&ctx, &mut tx).await?;

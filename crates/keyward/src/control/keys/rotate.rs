@@ -17,7 +17,9 @@ use crate::control::input::Json;
 pub(super) async fn handle(ctx: Ctx, Json(body): Json<RotateKey>) -> Result<Answer> {
     let mut tx = ctx.write().await?;
     if let Some(replay) = ctx.claim(&mut tx).await? {
-        return Ok(replay);
+        // its wait takes no part of the chain
+        drop(tx);
+        return ctx.replay_fenced(replay).await;
     }
     let now = tx.at();
     let mut old = find(&ctx, &mut tx).await?;
@@ -99,8 +101,8 @@ fn rotated(
     }
 }
 
-/// What a repeated request gets: everything but the secret. When it is read the write has long
-/// been taken in, so its fence says so without an instant of its own.
+/// What a repeated request gets: everything but the secret. How far the write has reached by then
+/// is told when it is read: see [`Ctx::replay_fenced`].
 fn replay(new: &ApiKey, old: &ApiKey, rotation: Rotation, now: Timestamp) -> Result<String> {
     let fence = Fence::effective(old.revoked_at, now);
     let body = rotated(new, old, rotation, None, fence, now);
