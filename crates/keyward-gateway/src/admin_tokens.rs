@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use keyward_core::authority::AdminTokenAuthority;
 use keyward_core::catalog::Catalog;
 use keyward_core::error::{Error, ErrorCode};
@@ -13,6 +11,7 @@ use keyward_core::key::{KeyState, Keyring, SecretKind};
 use keyward_core::time::Timestamp;
 
 use crate::keyset::disprove;
+use crate::primitives::RwLock;
 
 /// Every admin token of the deployment.
 pub struct AdminTokens {

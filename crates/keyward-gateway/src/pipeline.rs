@@ -177,9 +177,11 @@ impl<'p> Exchange<'p> {
         target: Target<'_>,
         route: RouteMatch<'p>,
     ) -> Option<Staged<Permit<'p>>> {
-        let lease = self.plane.authority.lease.read();
-        let caller = self.authenticate(parts);
-        let decision = self.authorize(parts, target, caller, route);
+        let plane = self.plane;
+        let ((caller, decision), vouched) = plane.recall(|| {
+            let caller = self.authenticate(parts);
+            (caller, self.authorize(parts, target, caller, route))
+        });
         match caller {
             Caller::Missing
             | Caller::Ambiguous
@@ -189,8 +191,7 @@ impl<'p> Exchange<'p> {
             Caller::Absent(_) => None,
             Caller::Unknown | Caller::Known => {
                 let strict = matches!(route, RouteMatch::Route(route) if route.strict);
-                let holds = || self.plane.clock.monotonic_ns() < lease.until_ns;
-                (!strict && holds()).then_some(decision)
+                (!strict && vouched).then_some(decision)
             }
         }
     }

@@ -9,23 +9,22 @@ use hyper::body::Incoming;
 
 use keyward_api::Bounded as _;
 use keyward_api::verify::{TraceStep, VALID, VerifyRequest, VerifyResponse};
-use keyward_core::authority::Wanted;
 use keyward_core::catalog::{Catalog, RouteMatch};
 use keyward_core::decision::{
     Credential, Denial, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
 };
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode, Result};
-use keyward_core::id::KeyId;
 use keyward_core::path::Target;
 use keyward_core::time::Timestamp;
 
 use crate::admin_tokens::AdminCaller;
 use crate::answer::{Refusal, mark};
 use crate::builtin::read_whole;
-use crate::keyset::{KnownKey, Recognized};
+use crate::keyset::KnownKey;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
+use crate::recall::{Found, recognize};
 use crate::request_id;
 use crate::server::{Arrival, Fallback};
 
@@ -78,11 +77,7 @@ async fn answer(
     let within = arrival.listener.whole_body_timeout;
     let body = read_whole(body, MAX_VERIFY_BODY_BYTES, within).await.map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
-    let found = match recognize(plane, &asked) {
-        Some(found) => found,
-        // rare: this node must ask the authority first
-        None => Box::pin(recognize_with_authority(plane, &asked)).await?,
-    };
+    let found = recognize(plane, &asked.key, || is_strict(plane, &asked)).await?;
     // the body took its time: a key may have expired meanwhile
     let answer = decide_question(plane, caller.as_ref(), &asked, found, plane.clock.now())?;
     let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
@@ -160,29 +155,6 @@ fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
     Ok(asked)
 }
 
-/// The key behind the question from memory; `None` when memory is not enough. The lease is read
-/// first, memory next and the clock last.
-fn recognize(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Option<Found> {
-    let lease = plane.authority.lease.read();
-    let found = find(plane, asked);
-    let is_absent = || found.absent.is_none_or(|key| plane.is_absent(key));
-    let holds = || plane.clock.monotonic_ns() < lease.until_ns;
-    let enough = !found.remembered || (is_absent() && !is_strict(plane, asked) && holds());
-    enough.then_some(found)
-}
-
-/// The key behind the question once everything is in memory that was committed before now.
-async fn recognize_with_authority(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Result<Found> {
-    if let Some(key) = find(plane, asked).absent {
-        plane.look_up(Wanted::Key(key)).await?;
-        if let Some(found) = recognize(plane, asked) {
-            return Ok(found);
-        }
-    }
-    plane.catch_up().await?;
-    Ok(find(plane, asked))
-}
-
 /// Whether the route that is asked about is never decided from memory alone.
 fn is_strict(plane: &DataPlane, asked: &VerifyRequest<'_>) -> bool {
     let (Some(method), Some(path)) = (&asked.method, &asked.path) else { return false };
@@ -191,32 +163,6 @@ fn is_strict(plane: &DataPlane, asked: &VerifyRequest<'_>) -> bool {
         RouteMatch::Route(route) => route.strict,
         _ => false,
     })
-}
-
-/// What memory says of the key that is asked about.
-struct Found {
-    key: Option<KnownKey>,
-    /// What to say when there is none.
-    failed: Credential<'static>,
-    /// An id that this deployment made and memory does not know.
-    absent: Option<KeyId>,
-    /// Whether any of this comes from memory.
-    remembered: bool,
-}
-
-fn find(plane: &DataPlane, asked: &VerifyRequest<'_>) -> Found {
-    let keys = &plane.authority.keys;
-    let Ok(presented) = keys.keyring().format().parse(&asked.key) else {
-        let failed = Credential::Malformed;
-        return Found { key: None, failed, absent: None, remembered: false };
-    };
-    let recognized = keys.recognize(&presented);
-    let remembered = recognized.is_remembered();
-    let absent = match &recognized {
-        Recognized::Unknown(key) => Some(*key),
-        _ => None,
-    };
-    Found { key: recognized.known(), failed: Credential::Unknown, absent, remembered }
 }
 
 fn decide_question<'a>(

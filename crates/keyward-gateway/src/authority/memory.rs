@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use keyward_core::authority::{Changed, Fact, Found, Invalidation, KeyAuthority, Wanted};
 use keyward_core::id::{KeyId, TenantId};
 use keyward_core::lease::{Epoch, Fills, Incarnation, Stamp};
@@ -12,6 +10,7 @@ use keyward_core::time::Timestamp;
 
 use crate::admin_tokens::AdminTokens;
 use crate::keyset::KeySet;
+use crate::primitives::Mutex;
 
 /// Ids remembered as unknown, in each of two generations.
 const MAX_ABSENT: usize = 16_384;

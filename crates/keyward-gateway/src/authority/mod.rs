@@ -8,10 +8,12 @@ mod fill;
 mod follower;
 mod memory;
 mod metrics;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
@@ -20,6 +22,8 @@ use keyward_core::clock::Clock;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::NodeId;
 use keyward_core::lease::{Ask, Epoch, Incarnation, Lease, Listed, Roster};
+
+use crate::primitives::AtomicU64;
 
 pub use follower::{Follower, Following};
 pub use memory::Revocation;

@@ -8,8 +8,6 @@ mod shard;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
 use keyward_core::catalog::{AreaSet, Catalog};
 use keyward_core::decision::KeyFacts;
@@ -22,6 +20,8 @@ use keyward_core::time::Timestamp;
 
 use interned::{Members, Tenants};
 use shard::{KeyEntry, KeyLabel, Shard};
+
+use crate::primitives::RwLock;
 
 pub use interned::TenantFacts;
 

@@ -1,0 +1,90 @@
+//! Who calls, from memory where a lease vouches for it, and with the authority's help where not.
+
+use keyward_core::authority::Wanted;
+use keyward_core::decision::Credential;
+use keyward_core::error::Result;
+use keyward_core::id::KeyId;
+
+use crate::keyset::{KnownKey, Recognized};
+use crate::plane::DataPlane;
+
+/// What memory says of a key.
+pub(crate) struct Found {
+    pub(crate) key: Option<KnownKey>,
+    /// What to say when there is none.
+    pub(crate) failed: Credential<'static>,
+    /// An id that this deployment made and memory does not know.
+    absent: Option<KeyId>,
+    /// Whether any of this comes from memory.
+    remembered: bool,
+}
+
+impl DataPlane {
+    /// What memory says, and whether the lease vouches for it: the lease is read first, memory next
+    /// and the clock last. Whatever was changed with effect before this call is in the memory that
+    /// such a lease vouches for.
+    pub(crate) fn recall<T>(&self, read: impl FnOnce() -> T) -> (T, bool) {
+        self.authority.lease.vouch(self.clock.as_ref(), read)
+    }
+
+    /// The key behind a secret as every change before this call has left it; `None` when no key of
+    /// this deployment has that secret. A `strict` caller never decides from memory alone.
+    ///
+    /// # Errors
+    /// `unavailable` when this node cannot tell.
+    pub async fn known_key(&self, text: &str, strict: bool) -> Result<Option<KnownKey>> {
+        recognize(self, text, || strict).await.map(|found| found.key)
+    }
+}
+
+/// The key behind a secret, with the authority's help where memory is not enough.
+pub(crate) async fn recognize(
+    plane: &DataPlane,
+    text: &str,
+    strict: impl Fn() -> bool,
+) -> Result<Found> {
+    match from_memory(plane, text, &strict) {
+        Some(found) => Ok(found),
+        // rare: this node must ask the authority first
+        None => Box::pin(with_authority(plane, text, &strict)).await,
+    }
+}
+
+/// The key behind a secret from memory; `None` when memory is not enough.
+fn from_memory(plane: &DataPlane, text: &str, strict: &impl Fn() -> bool) -> Option<Found> {
+    let (found, vouched) = plane.recall(|| find(plane, text));
+    let is_absent = || found.absent.is_none_or(|key| plane.is_absent(key));
+    let enough = !found.remembered || (is_absent() && !strict() && vouched);
+    enough.then_some(found)
+}
+
+/// The key behind a secret once everything is in memory that was committed before now.
+async fn with_authority(
+    plane: &DataPlane,
+    text: &str,
+    strict: &impl Fn() -> bool,
+) -> Result<Found> {
+    if let Some(key) = find(plane, text).absent {
+        plane.look_up(Wanted::Key(key)).await?;
+        if let Some(found) = from_memory(plane, text, strict) {
+            return Ok(found);
+        }
+    }
+    plane.catch_up().await?;
+    Ok(find(plane, text))
+}
+
+fn find(plane: &DataPlane, text: &str) -> Found {
+    let keys = &plane.authority.keys;
+    let Ok(presented) = keys.keyring().format().parse(text) else {
+        let failed = Credential::Malformed;
+        return Found { key: None, failed, absent: None, remembered: false };
+    };
+    let recognized = keys.recognize(&presented);
+    let remembered = recognized.is_remembered();
+    let absent = match &recognized {
+        Recognized::Unknown(key) => Some(*key),
+        _ => None,
+    };
+    Found { key: recognized.known(), failed: Credential::Unknown, absent, remembered }
+}
