@@ -129,12 +129,7 @@ impl Follower {
     /// # Errors
     /// [`Away`] when the register cannot be read.
     pub async fn reach(self: &Arc<Self>, epoch: Epoch) -> Result<Option<Reach>, Away> {
-        let look = async {
-            let _turn = self.fences.looks.lock().await;
-            self.following.authority.roster().await
-        };
-        let looked = timeout(LOOK_TIMEOUT, look).await;
-        let roster = looked.map_err(|_| Away("the register was not read in time".to_owned()))??;
+        let roster = self.look().await?;
         // what was applied here of another history says nothing about a change of this one
         let history = self.applied.borrow().map(|(history, _)| history);
         let since_ns = self.past.lock().committed_before_ns(epoch);
@@ -150,6 +145,28 @@ impl Follower {
         fence.confirmed(roster.incarnation, self.following.membership.node);
         let standing = fence.standing(now_ns);
         Ok(Some(self.reach_of(standing, roster.listed.len().max(1))))
+    }
+
+    /// Waits, no longer than this, until everything has reached every node that was committed before
+    /// this call.
+    ///
+    /// # Errors
+    /// [`Away`] when the register cannot be read.
+    pub async fn fence_all(self: &Arc<Self>, patience: Duration) -> Result<Reach, Away> {
+        let Roster { epoch, incarnation, listed } = self.look().await?;
+        let committed_ns = self.following.clock.monotonic_ns();
+        let introduces = false;
+        let newest = Fenced { epoch, incarnation, listed, committed_ns, introduces, patience };
+        Ok(self.fence(newest).await)
+    }
+
+    async fn look(&self) -> Result<Roster, Away> {
+        let look = async {
+            let _turn = self.fences.looks.lock().await;
+            self.following.authority.roster().await
+        };
+        let looked = timeout(LOOK_TIMEOUT, look).await;
+        looked.map_err(|_| Away("the register was not read in time".to_owned()))?
     }
 
     /// Waits until a change of a history is in this node's own memory. When it does not come, this
