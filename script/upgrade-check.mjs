@@ -189,7 +189,8 @@ async function judge() {
     await traffic.stop()
     isWell()
     const of = (kind) => traffic.writes.filter((it) => it.kind === kind).length
-    note(`${traffic.sent} requests of the load, ${traffic.retried} sent elsewhere`)
+    note(`${traffic.sent} requests of the load, ${traffic.retried} requests sent elsewhere, ` +
+      `${traffic.slowestMs} ms the slowest of the load`)
     note(`${of('create')} creates, ${of('rotate')} rotations, ${of('revoke')} revocations, ` +
       `${traffic.writes.filter((it) => it.mixed).length} of them while both versions ran`)
     const waits = traffic.waits.sort((a, b) => a - b)

@@ -27,7 +27,7 @@ const pick = (list) => list[Math.floor(Math.random() * list.length)]
 export class Traffic {
   constructor(fleet) {
     Object.assign(this, { fleet, ready: [], going: false, tasks: [], agents: new Set() })
-    Object.assign(this, { sent: 0, retried: 0, checks: 0, writes: [], ended: [], waits: [] })
+    Object.assign(this, { sent: 0, retried: 0, checks: 0, writes: [], ended: [], waits: [], slowestMs: 0 })
     // what went wrong, as lines to read
     Object.assign(this, { failures: [], late: [], unknown: [] })
     this.began = Date.now()
@@ -93,6 +93,7 @@ export class Traffic {
       const home = this.fleet.nodes[client % this.fleet.nodes.length]
       const key = this.keys[turn % this.keys.length]
       const choose = (ready) => (ready.includes(home) ? home : pick(ready))
+      const began = Date.now()
       this.sent += 1
       try {
         const { node, answer } = await this.through(choose, (node) =>
@@ -103,6 +104,7 @@ export class Traffic {
       } catch (error) {
         this.tell(this.failures, `load on ${error.message}`)
       }
+      this.slowestMs = Math.max(this.slowestMs, Date.now() - began)
       await pause(LOAD_PAUSE_MS)
     }
   }
