@@ -119,7 +119,7 @@ fn catalog() -> Arc<Catalog> {
 }
 
 /// The lease of a plane that follows nobody.
-pub const FOR_EVER: Lease = Lease { until_ns: u64::MAX, stale_until_ns: u64::MAX };
+pub(crate) const FOR_EVER: Lease = Lease { until_ns: u64::MAX, stale_until_ns: u64::MAX };
 
 /// A plane with one tenant, one administrator and one key that may read and write reports.
 pub(crate) struct World {
