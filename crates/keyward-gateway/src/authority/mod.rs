@@ -86,11 +86,13 @@ impl LeaseCell {
     /// Reads something from memory, and answers whether a lease vouches for it: the lease is read
     /// first, memory next and the clock last. However long the process was paused in between, a
     /// lease that is over is seen to be over, and one that was renewed meanwhile does not vouch for
-    /// what was read before the renewal.
+    /// what was read before the renewal. Memory that was emptied meanwhile, to be loaded anew, says
+    /// nothing either: its lease was taken back before that.
     pub fn vouch<T>(&self, clock: &dyn Clock, read: impl FnOnce() -> T) -> (T, bool) {
         let lease = self.read();
         let found = read();
-        let vouched = clock.monotonic_ns() < lease.until_ns;
+        let until_ns = lease.until_ns.min(self.read().until_ns);
+        let vouched = clock.monotonic_ns() < until_ns;
         (found, vouched)
     }
 

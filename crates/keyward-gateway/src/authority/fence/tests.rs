@@ -1,13 +1,13 @@
 use keyward_core::authority::{Answered, Fact, Found, Wanted};
 use keyward_core::clock::Clock;
 use keyward_core::id::NodeId;
-use keyward_core::lease::{Ask, Terms};
+use keyward_core::lease::{Ask, Lease, Terms};
 use keyward_core::time::Timestamp;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::admin_tokens::AdminTokens;
-use crate::authority::{Authority, Membership, Replied, Revocation};
+use crate::authority::{Authority, LeaseCell, Membership, Replied, Revocation};
 use crate::keyset::KeySet;
 use crate::keyset::tests::{catalog, keyring};
 
@@ -103,4 +103,12 @@ async fn a_sole_node_does_not_call_effective_what_it_has_not_applied() {
     // two seconds of lease, the drift of a millisecond, and the margin
     assert_eq!(reach.effective_by, Some(Still.now().plus_ms(2_051)));
     assert_eq!((reach.nodes, reach.unconfirmed), (1, 1));
+}
+
+#[test]
+fn a_lease_that_is_taken_back_vouches_for_nothing_read_meanwhile() {
+    let lease = LeaseCell::default();
+    lease.grant(Terms::DEFAULT.lease(0));
+    assert!(lease.vouch(&Still, || ()).1);
+    assert!(!lease.vouch(&Still, || lease.grant(Lease::OVER)).1);
 }
