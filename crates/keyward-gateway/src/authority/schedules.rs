@@ -3,6 +3,7 @@
 //!
 //! `cargo test -p keyward-gateway --features shuttle --lib schedules`; how many orders each test
 //! tries is in `KEYWARD_SCHEDULES`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;

@@ -95,7 +95,7 @@ impl Database {
             Write::Demote(tenant, user) => {
                 let member = self.members.get_mut(&(tenant, user));
                 member.map_or_else(Vec::new, |member| {
-                    member.role = crate::scene::POWERLESS.to_owned();
+                    crate::scene::POWERLESS.clone_into(&mut member.role);
                     vec![Invalidation::Member(tenant, user)]
                 })
             }

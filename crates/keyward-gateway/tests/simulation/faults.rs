@@ -57,11 +57,13 @@ impl Faults {
         if now_ms >= self.replicate_ms {
             *self.scene.standby.lock() = self.scene.database.lock().clone();
             let lags = self.scene.defect == Defect::RenewalsFromStandby;
-            let (low, high) = if lags { (2_800, 3_600) } else { (5, 900) };
+            let (low, high) = if lags { (5_100, 7_000) } else { (5, 900) };
             self.replicate_ms = now_ms + self.chance.between(low, high);
         }
         let over: Vec<Kind> = self.take_over(|until_ms| until_ms <= now_ms);
-        over.into_iter().for_each(|kind| self.end(sim, kind, now_ms));
+        for kind in over {
+            self.end(sim, kind, now_ms);
+        }
         if now_ms >= self.next_ms {
             self.next_ms = now_ms + self.chance.between(20, 900);
             let kind = self.kind();
@@ -82,7 +84,9 @@ impl Faults {
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, now_ms: u64) {
         self.next_ms = u64::MAX;
         let over = self.take_over(|_| true);
-        over.into_iter().for_each(|kind| self.end(sim, kind, now_ms));
+        for kind in over {
+            self.end(sim, kind, now_ms);
+        }
         self.scene.calm.store(true, Ordering::SeqCst);
         self.scene.note(format_args!("all is well again"));
     }
@@ -165,7 +169,7 @@ impl Faults {
             }
             Kind::SlowPrimary => scene.slowness.store(1, Ordering::SeqCst),
             Kind::Clock(host) if scene.wild => {
-                scene.hosts[host].clock.set_rate(now_ms * 1_000_000, 0)
+                scene.hosts[host].clock.set_rate(now_ms * 1_000_000, 0);
             }
             Kind::Clock(_) => {}
         }

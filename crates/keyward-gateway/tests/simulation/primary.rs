@@ -137,11 +137,9 @@ impl Server<'_> {
         pass(self.delay_ms(10, 200)).await;
         let mut database = self.scene.database.lock();
         match call {
-            Call::Acknowledge(node, incarnation, applied) => {
-                if database.incarnation == incarnation {
-                    if let Some(row) = database.nodes.get_mut(&node) {
-                        row.applied = row.applied.max(applied);
-                    }
+            Call::Acknowledge(node, history, applied) if history == database.incarnation => {
+                if let Some(row) = database.nodes.get_mut(&node) {
+                    row.applied = row.applied.max(applied);
                 }
             }
             Call::Deregister(node) => drop(database.nodes.remove(&node)),
@@ -151,10 +149,8 @@ impl Server<'_> {
                 };
                 database.nodes.retain(|_, row| !is_silent(row));
             }
-            Call::BeginIncarnation(seen) => {
-                if database.incarnation == seen {
-                    database.incarnation = Incarnation(seen.0 + 1);
-                }
+            Call::BeginIncarnation(seen) if seen == database.incarnation => {
+                database.incarnation = Incarnation(seen.0 + 1);
             }
             _ => {}
         }

@@ -103,7 +103,7 @@ impl Remote {
         let lease_ms = self.terms.lease_ms - self.terms.margin_ms;
         let lasts_ms = lease_ms + lease_ms * slowest_ppm / 1_000_000 + 2;
         let renewed = self.renewed_ms.load(Ordering::SeqCst);
-        let leased = renewed > 0 && now_ms() + 1 <= renewed + lasts_ms;
+        let leased = renewed > 0 && now_ms() < renewed + lasts_ms;
         leased || self.asked_ms.load(Ordering::SeqCst) > arrived_ms
     }
 }

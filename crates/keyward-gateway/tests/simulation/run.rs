@@ -43,7 +43,7 @@ pub(crate) fn run(seed: u64, defect: Defect) -> Report {
         .rng_seed(chance.next())
         .epoch(SystemTime::UNIX_EPOCH)
         .tick_duration(Duration::from_millis(TICK_MS))
-        .simulation_duration(Duration::from_secs(3_600))
+        .simulation_duration(Duration::from_hours(1))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(slowest_ms))
         .tcp_capacity(256)
