@@ -57,7 +57,7 @@ impl Faults {
         if now_ms >= self.replicate_ms {
             *self.scene.standby.lock() = self.scene.database.lock().clone();
             let lags = self.scene.defect == Defect::RenewalsFromStandby;
-            let (low, high) = if lags { (5_100, 7_000) } else { (5, 900) };
+            let (low, high) = if lags { (2_800, 3_600) } else { (5, 900) };
             self.replicate_ms = now_ms + self.chance.between(low, high);
         }
         let over: Vec<Kind> = self.take_over(|until_ms| until_ms <= now_ms);
