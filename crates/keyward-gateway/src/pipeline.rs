@@ -210,11 +210,14 @@ impl<'p> Exchange<'p> {
                 return decision;
             }
         }
+        let withdrawals = self.plane.authority.lease.withdrawals();
         if let Err(error) = self.plane.catch_up().await {
             return self.decide_stale(parts, target, route, lease).unwrap_or(Err(error.into()));
         }
         let caller = self.authenticate(parts);
-        self.authorize(parts, target, caller, route)
+        let decision = self.authorize(parts, target, caller, route);
+        self.plane.unless_emptied(withdrawals)?;
+        decision
     }
 
     /// Stages 1 to 3 while the authority is away, as far as the deployment allows it: safe methods
@@ -233,7 +236,9 @@ impl<'p> Exchange<'p> {
         let caller = self.authenticate(parts);
         let decision = self.authorize(parts, target, caller, route);
         let known = matches!(caller, Caller::Known);
-        let holds = self.plane.clock.monotonic_ns() < lease.stale_until_ns;
+        // a lease that was taken back is not even good for this
+        let until_ns = lease.stale_until_ns.min(self.plane.authority.lease.read().stale_until_ns);
+        let holds = self.plane.clock.monotonic_ns() < until_ns;
         self.stale = known && holds;
         self.stale.then_some(decision)
     }

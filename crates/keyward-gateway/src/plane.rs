@@ -185,6 +185,15 @@ impl DataPlane {
         }
     }
 
+    /// Refuses when a lease was taken back since then: memory may have been emptied.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub(crate) fn unless_emptied(&self, withdrawals: u64) -> Result<(), Error> {
+        let same = self.authority.lease.withdrawals() == withdrawals;
+        if same { Ok(()) } else { Err(unavailable()) }
+    }
+
     /// Sees to it that memory knows this, or knows that it does not exist. A plane that follows
     /// nobody knows all there is.
     ///
@@ -216,8 +225,10 @@ impl DataPlane {
             (known, vouched) = self.recall(|| tokens.recognize(text));
         }
         if known.is_remembered() && !vouched {
+            let withdrawals = self.authority.lease.withdrawals();
             self.catch_up().await?;
             known = tokens.recognize(text);
+            self.unless_emptied(withdrawals)?;
         }
         Ok(known.admit(self.clock.now())?)
     }

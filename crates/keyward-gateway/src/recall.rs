@@ -70,8 +70,11 @@ async fn with_authority(
             return Ok(found);
         }
     }
+    let withdrawals = plane.authority.lease.withdrawals();
     plane.catch_up().await?;
-    Ok(find(plane, text))
+    let found = find(plane, text);
+    plane.unless_emptied(withdrawals)?;
+    Ok(found)
 }
 
 fn find(plane: &DataPlane, text: &str) -> Found {

@@ -13,7 +13,8 @@ use keyward_core::clock::Clock;
 use keyward_core::error::Error;
 use keyward_core::id::NodeId;
 use keyward_core::lease::{
-    Action, Ask, Epoch, Event, Incarnation, Listed, NodeProtocol, Roster, Terms, Ticket, Witness,
+    Action, Ask, Epoch, Event, Incarnation, Lease, Listed, NodeProtocol, Roster, Terms, Ticket,
+    Witness,
 };
 
 use super::fill::Fill;
@@ -31,6 +32,9 @@ const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pages of a load that wait to be put into memory.
 const PAGES_AHEAD: usize = 2;
+/// How often revocations that were lost are entered again, and the pause between two attempts.
+const REVOKE_ATTEMPTS: u32 = 100;
+const REVOKE_PAUSE: Duration = Duration::from_secs(3);
 /// The longest sleep of the timer; a clock that jumped is noticed after it.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
@@ -175,7 +179,10 @@ impl Follower {
     pub async fn look_up(&self, wanted: Wanted) -> Result<(), Error> {
         count(&self.counts.look_ups);
         let looked_up = self.fill.look_up(wanted).await;
-        looked_up.map_err(|away| unavailable().because(away.to_string()))
+        looked_up.map_err(|away| {
+            tracing::debug!(cause = %away, "an id could not be looked up");
+            unavailable()
+        })
     }
 
     /// Decides nothing any more, and takes the node off the register.
@@ -276,6 +283,7 @@ impl Follower {
 
     /// The authority went back in time: every node must load what is there now.
     async fn renounce(&self, seen: Incarnation) {
+        self.lease.grant(Lease::OVER);
         tracing::error!("the authority went back in time; everything is loaded anew");
         let begun = timeout(NOTE_TIMEOUT, self.following.authority.begin_incarnation(seen)).await;
         if let Ok(Err(error)) = begun {
@@ -322,11 +330,20 @@ impl Follower {
         Ok(loaded)
     }
 
+    /// Enters revocations that a new history has lost, as often as it takes: this comes right after
+    /// a failover, when a first attempt may well fail.
     async fn revoke_anew(&self, revoked: Vec<super::Revocation>) {
         let count = revoked.len();
         tracing::warn!(count, "keys that were revoked before are not in the authority any more");
-        if let Err(error) = self.following.authority.revoke_anew(revoked).await {
-            tracing::error!(%error, count, "they stay revoked on this node only");
+        for _ in 0..REVOKE_ATTEMPTS {
+            match self.following.authority.revoke_anew(revoked.clone()).await {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, count, "they are revoked on this node only"),
+            }
+            let _ = timeout(REVOKE_PAUSE, std::future::pending::<()>()).await;
+            if self.has_left() {
+                return;
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Memory {
                 order.absent.remove(&wanted);
             }
             if order.fills.overwrites(subject, epoch, read) {
-                self.put(subject, fact);
+                self.put(&order, subject, fact);
             }
         }
         order.fills.applied(through);
@@ -123,7 +123,7 @@ impl Memory {
             order.absent.insert(wanted);
         }
         for (subject, fact) in found.facts {
-            self.put(subject, fact);
+            self.put(&order, subject, fact);
         }
         Settled::Known
     }
@@ -150,7 +150,8 @@ impl Memory {
         for fact in page {
             match fact {
                 Fact::Key(mut key) => {
-                    order.keep_revoked(&mut key);
+                    let unknown = order.keep_revoked(&mut key);
+                    order.unknown.extend(unknown);
                     self.keys.replace_key(*key);
                 }
                 Fact::Member(member) => self.keys.replace_member(&member),
@@ -169,9 +170,12 @@ impl Memory {
         std::mem::take(&mut order.unknown)
     }
 
-    fn put(&self, subject: Invalidation, fact: Fact) {
+    fn put(&self, order: &Order, subject: Invalidation, fact: Fact) {
         match (subject, fact) {
-            (_, Fact::Key(key)) => self.keys.replace_key(*key),
+            (_, Fact::Key(mut key)) => {
+                order.keep_revoked(&mut key);
+                self.keys.replace_key(*key);
+            }
             (_, Fact::Member(member)) => self.keys.replace_member(&member),
             (_, Fact::Tenant(tenant)) => self.keys.replace_tenant(tenant),
             (_, Fact::AdminToken(token)) => self.admin_tokens.replace(*token),
@@ -186,13 +190,14 @@ impl Memory {
 }
 
 impl Order {
-    /// What was revoked in any history stays revoked here.
-    fn keep_revoked(&mut self, key: &mut KeyAuthority) {
-        let Some(revoked_at) = self.revoked.remove(&key.id) else { return };
-        if key.revoked_at.is_none() {
-            key.revoked_at = Some(revoked_at);
-            self.unknown.push(Revocation { tenant: key.tenant, key: key.id, revoked_at });
+    /// What was revoked in any history stays revoked here. Answers what this one did not know.
+    fn keep_revoked(&self, key: &mut KeyAuthority) -> Option<Revocation> {
+        let revoked_at = self.revoked.get(&key.id).copied()?;
+        if key.revoked_at.is_some() {
+            return None;
         }
+        key.revoked_at = Some(revoked_at);
+        Some(Revocation { tenant: key.tenant, key: key.id, revoked_at })
     }
 }
 

@@ -74,11 +74,16 @@ pub struct Away(pub String);
 pub struct LeaseCell {
     until_ns: AtomicU64,
     stale_until_ns: AtomicU64,
+    /// How often a lease was taken back: memory may have been emptied since.
+    withdrawals: AtomicU64,
 }
 
 impl LeaseCell {
     /// Publishes a lease.
     pub fn grant(&self, lease: Lease) {
+        if lease == Lease::OVER {
+            self.withdrawals.fetch_add(1, Ordering::AcqRel);
+        }
         self.stale_until_ns.store(lease.stale_until_ns, Ordering::Release);
         self.until_ns.store(lease.until_ns, Ordering::Release);
     }
@@ -89,11 +94,17 @@ impl LeaseCell {
     /// what was read before the renewal. Memory that was emptied meanwhile, to be loaded anew, says
     /// nothing either: its lease was taken back before that.
     pub fn vouch<T>(&self, clock: &dyn Clock, read: impl FnOnce() -> T) -> (T, bool) {
-        let lease = self.read();
+        let (lease, withdrawals) = (self.read(), self.withdrawals());
         let found = read();
-        let until_ns = lease.until_ns.min(self.read().until_ns);
-        let vouched = clock.monotonic_ns() < until_ns;
+        let whole = self.withdrawals() == withdrawals;
+        let vouched = clock.monotonic_ns() < lease.until_ns && whole;
         (found, vouched)
+    }
+
+    /// How often a lease was taken back. What was read from memory between two equal answers was
+    /// read from memory that nobody emptied.
+    pub(crate) fn withdrawals(&self) -> u64 {
+        self.withdrawals.load(Ordering::Acquire)
     }
 
     /// The lease now. To be read before memory is; the clock after it.

@@ -25,6 +25,13 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
+/// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
+pub(crate) const APPEND_CHANGES: &str =
+    "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
+     SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST(t.value ->> 0 AS BIGINT),
+       t.value ->> 1, t.value ->> 2, CAST($3 AS BIGINT)
+     FROM jsonb_array_elements(CAST(CAST($4 AS TEXT) AS JSONB)) AS t(value)";
+
 /// The lock between renewals and changes: "Keyw", and the second of its locks. A holder that falls
 /// silent is cut off well within a lease, else it would keep every node from renewing.
 pub(crate) const EXCLUDE_RENEWALS: &str =
@@ -35,7 +42,7 @@ pub(crate) const SHARE_CHANGES: &str = "SELECT pg_catalog.set_config('lock_timeo
        pg_catalog.set_config('idle_in_transaction_session_timeout', '500', true),
        CAST(pg_catalog.pg_advisory_xact_lock_shared(1264941431, 2) AS TEXT)";
 pub(crate) const COMMIT_DURABLY: &str =
-    "SELECT pg_catalog.set_config('synchronous_commit', 'on', true)";
+    "SELECT pg_catalog.set_config('synchronous_commit', 'local', true)";
 /// Any role of the database may listen, so the number is all that is told.
 pub(crate) const HINT: &str = "SELECT CAST(pg_catalog.pg_notify('keyward_changes', $1) AS TEXT)";
 

@@ -26,6 +26,11 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
+/// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
+pub(crate) const APPEND_CHANGES: &str =
+    "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
+     SELECT $1, $2, value ->> 0, value ->> 1, value ->> 2, $3 FROM json_each($4)";
+
 // One process has the database and one of its transactions writes: nothing needs a lock, nobody
 // must be told, and the engine has no history of its own.
 pub(crate) const EXCLUDE_RENEWALS: &str = "SELECT 1";

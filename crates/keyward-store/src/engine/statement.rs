@@ -47,6 +47,15 @@ impl Statement {
         Self::by_engine(name, StatementKind::System, sqlite, postgres)
     }
 
+    /// A statement on the rows of one tenant whose text differs: that for SQLite, then that for
+    /// PostgreSQL. It must bind the tenant's id.
+    pub const fn tenant_by_engine(
+        name: &'static str,
+        (sqlite, postgres): (&'static str, &'static str),
+    ) -> Self {
+        Self::by_engine(name, StatementKind::Tenant, sqlite, postgres)
+    }
+
     /// A statement on rows of no tenant whose text differs: that for SQLite, then that for
     /// PostgreSQL.
     pub const fn shared_by_engine(

@@ -1,8 +1,12 @@
 //! The change log: what was touched in the authority to call, numbered in commit order.
 
+use std::collections::BTreeMap;
+
 use keyward_core::Timestamp;
 use keyward_core::authority::Invalidation;
 use keyward_core::lease::{Epoch, Incarnation, Listed};
+
+use serde_json::json;
 
 use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
 use crate::sql::read::parsed;
@@ -19,9 +23,7 @@ statements! {
     EXCLUDE_RENEWALS = shared_by_engine (sqlite::EXCLUDE_RENEWALS, postgres::EXCLUDE_RENEWALS);
     // the row stays locked until the commit, so epochs have no gaps and follow commit order
     ADVANCE_EPOCH = shared_by_engine (sqlite::ADVANCE_EPOCH, postgres::ADVANCE_EPOCH);
-    APPEND_CHANGE = tenant
-        "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
-         VALUES ($1, $2, $3, $4, $5, $6)";
+    APPEND_CHANGES = tenant_by_engine (sqlite::APPEND_CHANGES, postgres::APPEND_CHANGES);
     HINT = shared_by_engine (sqlite::HINT, postgres::HINT);
     READ_EPOCH = shared "SELECT epoch, incarnation FROM authority WHERE singleton = 1";
     READ_CHANGES = system
@@ -36,7 +38,10 @@ statements! {
          WHERE singleton = 1 AND incarnation = $1";
     ADOPT_TIMELINE = shared
         "UPDATE authority
-         SET incarnation = incarnation + CASE WHEN timeline IS NULL THEN 0 ELSE 1 END,
+         SET incarnation = CASE
+               WHEN timeline IS NULL THEN incarnation
+               WHEN incarnation < CAST($2 AS BIGINT) THEN CAST($2 AS BIGINT)
+               ELSE incarnation + 1 END,
              timeline = $1
          WHERE singleton = 1 AND (timeline IS NULL OR timeline <> $1)";
 }
@@ -71,17 +76,17 @@ pub(crate) async fn append(
         return Err(StoreError::Unavailable(nodes::PROMOTED.to_owned()));
     };
     let epoch = advanced.int(0)?;
+    // one statement however many there are: nobody renews meanwhile
+    let mut by_tenant: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for (position, invalidation) in (0_i64..).zip(invalidations) {
         let (kind, tenant, subject) = words(invalidation);
-        let row = [
-            Value::from(tenant.unwrap_or_else(|| chain.to_owned())),
-            Value::from(epoch),
-            Value::from(position),
-            Value::from(kind),
-            Value::from(subject),
-            Value::from(at.as_millis()),
-        ];
-        conn.execute(&APPEND_CHANGE, &row).await?;
+        let rows = by_tenant.entry(tenant.unwrap_or_else(|| chain.to_owned())).or_default();
+        rows.push(json!([position, kind, subject]));
+    }
+    for (tenant, rows) in by_tenant {
+        let rows = serde_json::Value::Array(rows).to_string();
+        let values = [tenant.into(), epoch.into(), at.as_millis().into(), rows.into()];
+        conn.execute(&APPEND_CHANGES, &values).await?;
     }
     conn.query(&HINT, &[Value::from(epoch.to_string())]).await?;
     let number = |value: i64| u64::try_from(value).unwrap_or_default();
@@ -113,9 +118,15 @@ pub(crate) async fn begin_incarnation(
     conn.execute(&BEGIN_INCARNATION, &[Value::from(seen)]).await.map(drop)
 }
 
-/// Notes the server's own history; another one than before begins another of ours.
-pub(crate) async fn adopt_timeline(conn: &mut Conn, timeline: i64) -> Result<(), StoreError> {
-    conn.execute(&ADOPT_TIMELINE, &[Value::from(timeline)]).await.map(drop)
+/// Notes the server's own history; another one than before begins another of ours. Its number is
+/// the present instant, so that two standbys promoted from one ancestor do not share it.
+pub(crate) async fn adopt_timeline(
+    conn: &mut Conn,
+    timeline: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let values = [Value::from(timeline), Value::from(now.as_millis())];
+    conn.execute(&ADOPT_TIMELINE, &values).await.map(drop)
 }
 
 fn touched_of(row: &Row) -> Result<(Epoch, Invalidation), StoreError> {

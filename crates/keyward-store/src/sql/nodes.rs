@@ -115,7 +115,7 @@ impl Store {
     pub(super) async fn adopt(&self, timeline: i64) -> Result<(), StoreError> {
         let mut tx = self.write_authority("enter the timeline of the server").await?;
         changes::exclude(tx.conn()).await?;
-        changes::adopt_timeline(tx.conn(), timeline).await?;
+        changes::adopt_timeline(tx.conn(), timeline, self.clock().now()).await?;
         tx.into_conn().commit().await
     }
 

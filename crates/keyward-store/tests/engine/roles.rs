@@ -18,6 +18,7 @@ const OF_A_GATEWAY: &[&str] = &[
     "admin_tokens::AUTHORITY",
     "authority::KEY",
     "authority::KEYS",
+    "authority::KEYS_AMONG",
     "authority::MEMBER",
     "authority::MEMBERS",
     "authority::TENANT",

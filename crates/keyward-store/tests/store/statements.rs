@@ -49,9 +49,14 @@ fn statements_on_tenant_tables_bind_the_tenant_or_say_that_they_cross_tenants() 
     }
 }
 
-/// Whether the statement inserts `$1` as `tenant_id`.
+/// Whether the statement inserts `$1` as `tenant_id`, from a list of values or from a selection.
 fn inserts_first(sql: &str) -> bool {
-    sql.contains("(tenant_id, ") && sql.split("VALUES").nth(1).is_some_and(|v| v.contains("($1"))
+    let Some((_, rest)) = sql.split_once("(tenant_id, ") else { return false };
+    let values = rest.split("VALUES").nth(1).is_some_and(|values| values.contains("($1"));
+    let selected = rest.split_once("SELECT ").map(|(_, selected)| selected);
+    let first =
+        |selected: &str| selected.starts_with("$1, ") || selected.starts_with("CAST($1 AS TEXT), ");
+    values || selected.is_some_and(first)
 }
 
 fn mentions(sql: &str, table: &str) -> bool {
