@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 use crate::lent;
 use crate::pipeline;
@@ -129,7 +130,8 @@ async fn next_stage(
     stage: &mut watch::Receiver<Stage>,
 ) -> Option<Result<(), watch::error::RecvError>> {
     let seen = stage.clone();
-    let mut changed = std::pin::pin!(stage.changed());
+    // without a budget: a poll that has used its own up would return without having registered
+    let mut changed = std::pin::pin!(unconstrained(stage.changed()));
     let mut waiting = false;
     poll_fn(|cx| {
         if connection.as_mut().poll(cx).is_ready() {
