@@ -147,8 +147,8 @@ impl Follower {
         Ok(Some(self.reach_of(standing, roster.listed.len().max(1))))
     }
 
-    /// Waits, no longer than this, until everything has reached every node that was committed before
-    /// this call.
+    /// Waits, no longer than this, until everything has reached every node that was committed
+    /// before this call.
     ///
     /// # Errors
     /// [`Away`] when the register cannot be read.

@@ -4,8 +4,8 @@
 //! What is held against them, whatever happens:
 //!
 //! * R1: no request that is sent after a change was answered `effective` is accepted against it.
-//! * R2: what was made is accepted by every node at once, or not decided; and it is decided when all
-//!   is well.
+//! * R2: what was made is accepted by every node at once, or not decided; and it is decided when
+//!   all is well.
 //! * R3: a lease and a second after all is well again every node knows everything.
 //! * R4: nothing is accepted without a lease or a question to the primary.
 //! * R5: with a dead node a change takes effect within its lease and a second.
