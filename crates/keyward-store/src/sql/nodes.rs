@@ -92,21 +92,27 @@ impl Store {
     /// Answers an ask: what changed after what the node has applied, and with a renewal under the
     /// shared side of the lock that changes are committed under.
     pub async fn answer(&self, me: &NodeProfile, ask: Ask) -> Result<Answered, StoreError> {
-        let mut tx = self.read_authority("tell what changed").await?;
-        let mut history = tx.history().await?;
-        if let Err(timeline) = history {
-            drop(tx);
-            self.adopt(timeline).await?;
-            tx = self.read_authority("tell what changed").await?;
-            history = tx.history().await?;
+        match self.answer_once(me, ask).await? {
+            Ok(answered) => return Ok(answered),
+            Err(timeline) => self.adopt(timeline).await?,
         }
-        match history {
-            Ok(_) if ask.renew && self.is_shared() => {
-                drop(tx);
-                self.renew(me, ask).await
-            }
-            Ok(history) => tx.changed_after(ask.applied, history).await,
-            Err(_) => Err(StoreError::Unavailable(PROMOTED.to_owned())),
+        let answered = self.answer_once(me, ask).await?;
+        answered.map_err(|_| StoreError::Unavailable(PROMOTED.to_owned()))
+    }
+
+    /// The answer, or the server's own history when it has to be entered first.
+    async fn answer_once(
+        &self,
+        me: &NodeProfile,
+        ask: Ask,
+    ) -> Result<Result<Answered, i64>, StoreError> {
+        if ask.renew && self.is_shared() {
+            return self.renew(me, ask).await;
+        }
+        let mut tx = self.read_authority("tell what changed").await?;
+        match tx.history().await? {
+            Ok(history) => tx.changed_after(ask.applied, history).await.map(Ok),
+            Err(timeline) => Ok(Err(timeline)),
         }
     }
 
@@ -119,18 +125,19 @@ impl Store {
         tx.into_conn().commit().await
     }
 
-    async fn renew(&self, me: &NodeProfile, ask: Ask) -> Result<Answered, StoreError> {
+    async fn renew(&self, me: &NodeProfile, ask: Ask) -> Result<Result<Answered, i64>, StoreError> {
         let mut tx = self.note_authority("renew the lease of a node").await?;
         // every statement after this one sees what was committed before the lock was given
         tx.query(&SHARE_CHANGES, []).await?;
         // a renewal that a crash of the server could lose is a lease that nobody knows of
         tx.query(&COMMIT_DURABLY, []).await?;
-        let Ok(history) = tx.history().await? else {
-            return Err(StoreError::Unavailable(PROMOTED.to_owned()));
+        let history = match tx.history().await? {
+            Ok(history) => history,
+            Err(timeline) => return Ok(Err(timeline)),
         };
         if history.1 != ask.incarnation || history.0 < ask.applied {
             // what the node has applied is of another history, and may not be entered in this one
-            return tx.changed_after(history.0, history).await;
+            return tx.changed_after(history.0, history).await.map(Ok);
         }
         let now = self.clock().now().as_millis();
         let renewal = [
@@ -150,7 +157,7 @@ impl Store {
         let mut answered = tx.changed_after(ask.applied, history).await?;
         answered.listed = list(tx.conn()).await?;
         tx.into_conn().commit().await?;
-        Ok(answered)
+        Ok(Ok(answered))
     }
 
     /// The facts about one key or admin token, and about whatever it is decided with, as of one

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use keyward_core::Clock;
 use keyward_core::audit::{Actor, ActorKind, AuditEntry, AuditOutcome, Origin};
 use keyward_core::authority::{Answered, Fact, Found, Invalidation, Wanted};
 use keyward_core::id::NodeId;
 use keyward_core::key::RevokeReason;
-use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reach, Roster};
+use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reach, Roster, Terms};
 use keyward_gateway::DataPlane;
 use keyward_gateway::authority::{
     Authority, Away, Follower, Following, Membership, Replied, Revocation,
@@ -77,7 +78,7 @@ impl Followed {
             return Ok(Self { follower, tasks, registers });
         }
         // hooked first, so that no commit falls between loading and hooking
-        store.on_commit(hook(&follower));
+        store.on_commit(hook(&follower, Arc::clone(store.clock()), terms));
         follower.start(&mut tasks);
         tasks.spawn(hear(store.clone(), Arc::clone(&follower)));
         let settled = follower.settled(START_TIMEOUT).await;
@@ -96,14 +97,19 @@ impl Followed {
 
 /// The store holds its hook: a strong pointer would keep both for ever, and the data directory
 /// locked.
-fn hook(follower: &Arc<Follower>) -> CommitHook {
+fn hook(follower: &Arc<Follower>, clock: Arc<dyn Clock>, terms: Terms) -> CommitHook {
     let hooked = Arc::downgrade(follower);
     Arc::new(move |fenced| {
         let follower = hooked.upgrade();
+        // nobody is left here to ask the others: what they may still do ends with their leases
+        let (unconfirmed, over_ns) =
+            (fenced.listed.len(), terms.certainly_over_ns(terms.hold_ms()));
+        let wait = i64::try_from(over_ns.div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        let effective_by = (unconfirmed > 0).then(|| clock.now().plus_ms(wait));
         Box::pin(async move {
             match follower {
                 Some(follower) => follower.fence(fenced).await,
-                None => Reach { effective_by: None, nodes: 1, unconfirmed: 0 },
+                None => Reach { effective_by, nodes: unconfirmed.max(1), unconfirmed },
             }
         })
     })
