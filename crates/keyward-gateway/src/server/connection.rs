@@ -15,7 +15,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
 
@@ -26,6 +25,7 @@ use crate::proxy::Standing;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
 use crate::server::guard::{Guard, Turn};
 use crate::server::lookout::Lookout;
+use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Listener, Stage};
 use crate::verify;
 
@@ -52,8 +52,20 @@ pub(super) struct Serving {
     pub(super) task: Task,
 }
 
+impl Serving {
+    /// Answers one request, whatever carried it.
+    async fn answer(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<PlaneBody> {
+        let plane = &self.plane;
+        match &self.task {
+            Task::Gateway => pipeline::serve(plane, arrival, request).await,
+            Task::Internal(fallback) => verify::serve(plane, arrival, fallback, request).await,
+            Task::Lent(fallback) => lent::serve(plane, arrival, fallback, request).await,
+        }
+    }
+}
+
 /// Serves a connection until it ends, or until it is idle while the listener drains.
-pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::net::IpAddr) {
+pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: std::net::IpAddr) {
     let turn = Turn::new();
     let guard = Guard::new(stream, Arc::clone(&turn), &serving.limits);
     let mut stage = serving.listener.stage.clone();
@@ -64,15 +76,7 @@ pub(super) async fn serve(serving: Arc<Serving>, stream: TcpStream, peer: std::n
         async move {
             let listener = Arc::clone(&serving.listener);
             let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
-            let response = match &serving.task {
-                Task::Gateway => pipeline::serve(&serving.plane, &arrival, request).await,
-                Task::Internal(fallback) => {
-                    verify::serve(&serving.plane, &arrival, fallback, request).await
-                }
-                Task::Lent(fallback) => {
-                    lent::serve(&serving.plane, &arrival, fallback, request).await
-                }
-            };
+            let response = serving.answer(&arrival, request).await;
             let standing = arrival.standing.into_inner();
             let under_way = |body| InFlight { body, standing, seen: Seen::Nothing, flight };
             let mut response = response.map(under_way);

@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::proxy::body::IdleTimer;
 use crate::server::ConnectionLimits;
 use crate::server::lookout::Stream;
+use crate::server::transport::Transport;
 use chunked::{Chunked, Step};
 pub(crate) use head::BadHead;
 use head::Framing;
@@ -82,8 +82,8 @@ enum Phase {
     Ended,
 }
 
-pub(crate) struct Guard {
-    stream: TcpStream,
+pub(crate) struct Guard<S: Transport> {
+    stream: S,
     turn: Arc<Turn>,
     phase: Phase,
     heads: u64,
@@ -108,8 +108,8 @@ struct Waiting {
     quiet: u32,
 }
 
-impl Guard {
-    pub(crate) fn new(stream: TcpStream, turn: Arc<Turn>, limits: &ConnectionLimits) -> Self {
+impl<S: Transport> Guard<S> {
+    pub(crate) fn new(stream: S, turn: Arc<Turn>, limits: &ConnectionLimits) -> Self {
         let look = (limits.header_timeout / LOOKS).max(Duration::from_millis(1));
         let idle_looks = limits.idle_timeout.as_millis().div_ceil(look.as_millis());
         Self {
@@ -310,18 +310,18 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl<S: Transport> Drop for Guard<S> {
     /// A stream that is cut ends in a reset: what waits to be sent is thrown away, and an end that
     /// only the end of the connection marks is not mistaken for one that was meant.
     fn drop(&mut self) {
         if self.turn.stream.is_cut() {
             // the worst that follows is an orderly end
-            let _ = self.stream.set_zero_linger();
+            let _ = self.stream.tcp().set_zero_linger();
         }
     }
 }
 
-impl AsyncRead for Guard {
+impl<S: Transport> AsyncRead for Guard<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -366,7 +366,7 @@ impl AsyncRead for Guard {
     }
 }
 
-impl AsyncWrite for Guard {
+impl<S: Transport> AsyncWrite for Guard<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -388,11 +388,14 @@ impl AsyncWrite for Guard {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let guard = self.get_mut();
+        // what encryption keeps back is written here
+        let flushed = Pin::new(&mut guard.stream).poll_flush(cx);
+        guard.settle(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,6 +5,7 @@ mod connection;
 mod guard;
 mod lookout;
 mod options;
+mod transport;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
