@@ -1,4 +1,5 @@
-//! Databases, clocks, raw connections and a network that fails, for the tests of Keyward.
+//! Databases, clocks, real servers, raw connections and a network that fails, for the tests of
+//! Keyward.
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -12,6 +13,7 @@ mod database;
 mod fault_proxy;
 mod pg_bouncer;
 mod postgres;
+mod server_process;
 mod wire;
 
 pub use behind::TextRow;
@@ -19,4 +21,5 @@ pub use clock::ManualClock;
 pub use database::TestDatabase;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use pg_bouncer::PgBouncer;
+pub use server_process::{Program, ServerProcess};
 pub use wire::{Wire, WireAnswer};

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Config, NoTls};
 
 use crate::database::TestDatabase;
+use crate::server_process::{find_program, free_port};
 
 /// Ports that may turn out to be taken.
 const PORTS_TRIED: usize = 10;
@@ -34,7 +34,7 @@ impl PgBouncer {
     /// Starts one, with more lines of settings, or nothing when it is not installed: the test is
     /// then skipped aloud, or fails where `CI=true`.
     pub async fn before(database: &TestDatabase, more: &str) -> Option<Self> {
-        let program = program()?;
+        let program = find_program("pgbouncer", "pgbouncer")?;
         for _ in 0..PORTS_TRIED {
             let mut folder = tempfile::Builder::new();
             // the program reads it as somebody else than root
@@ -76,27 +76,6 @@ impl Drop for PgBouncer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test run is configured by its environment")]
-fn program() -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
-    let found = folders.find_map(|folder| {
-        let program = Path::new(folder).join("pgbouncer");
-        program.is_file().then_some(program)
-    });
-    if found.is_none() {
-        let required = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!required, "pgbouncer is not installed, and CI may skip nothing");
-        eprintln!("SKIPPED behind a pooler: run `sudo apt-get install -y pgbouncer`");
-    }
-    found
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    socket.expect("a free loopback port").port()
 }
 
 /// The same address at the pooler's port.
