@@ -106,6 +106,8 @@ fn catalog() -> Arc<Catalog> {
                 "head": operation("headReports", read.clone()),
                 "post": operation("makeReport", write.clone()),
             },
+            "/v1/reports:build": {"get": operation("previewBuild", read.clone())},
+            "/v1/reports/{id}/files/{name}": {"get": operation("getFile", read.clone())},
             "/v1/reports/{id}": {
                 "get": operation("getReport", read),
                 "put": operation("putReport", write.clone()),

@@ -162,7 +162,8 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 /// Whether hyper hands on exactly these bytes: it cuts fragments off, and refuses some characters
 /// with a bare answer.
 fn is_carried_verbatim(target: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'`');
+    let plain =
+        |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`');
     target.bytes().all(plain)
         && (target.starts_with('/') || (target.starts_with("http") && is_absolute(target)))
 }
@@ -307,7 +308,9 @@ mod tests {
         let target = |target: &str| of(&format!("GET {target} HTTP/1.1\nhost: a\n\n")).err();
         assert_eq!(target("/v1/a?b=c"), None);
         assert_eq!(target("http://a/v1"), None);
-        for bad in ["/v1#f", "/<v1>", "/`", "*", "v1", "a:443", "http://", "ftp://a/", "/v1 /x"] {
+        for bad in
+            ["/v1#f", "/<v1>", "/`", "/?\"", "*", "v1", "a:443", "http://", "ftp://a/", "/v1 /x"]
+        {
             assert_eq!(target(bad), Some(BadHead::Target), "{bad:?}");
         }
         assert_eq!(target("/caf\u{e9}"), Some(BadHead::Target));
