@@ -9,30 +9,41 @@ static ONCE: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("idempoten
 
 /// Headers that end here: those of one hop, of framing, of credentials, and those with which an
 /// upstream could be told another caller, address, method or path than the one that was decided.
-const ENDS_HERE: [&str; 27] = [
+const ENDS_HERE: [&str; 38] = [
     "authorization",
+    "cf-connecting-ip",
+    "client-ip",
     "connection",
     "content-length",
     "cookie",
     "expect",
+    "fastly-client-ip",
     "forwarded",
     "host",
     "http2-settings",
     "keep-alive",
+    "remote-addr",
+    "remote-user",
     "te",
     "traceparent",
     "trailer",
     "transfer-encoding",
+    "true-client-ip",
     "upgrade",
     "via",
     "x-api-key",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-organization-id",
+    "x-original-host",
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
+    "x-remote-user",
     "x-request-id",
     "x-rewrite-url",
     "x-tenant-id",
@@ -44,13 +55,19 @@ const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-
 const HOP_BY_HOP: [&str; 7] =
     ["close", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
-/// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do.
+/// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do, and a second
+/// spelling of a header that comes once.
 fn ends_here(name: &str) -> bool {
     let listed = |name: &str| {
         ENDS_HERE.binary_search(&name).is_ok()
             || ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
-    if name.contains('_') { listed(&name.replace('_', "-")) } else { listed(name) }
+    if name.contains('_') {
+        let dashed = name.replace('_', "-");
+        listed(&dashed) || ONCE.iter().any(|once| *once == *dashed)
+    } else {
+        listed(name)
+    }
 }
 
 /// Whether this is the tenant header of the product, in either spelling.
@@ -64,7 +81,7 @@ fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
 
 /// Refuses headers that two readers could understand differently.
 pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Result<()> {
-    for name in &ONCE {
+    for name in ONCE.iter().chain(tenant_header) {
         if headers.get_all(name).iter().nth(1).is_some() {
             let text = format!("The {name} header may be sent once only");
             return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", name.as_str()));
@@ -172,6 +189,8 @@ mod tests {
             "proxy-authorization",
             "transfer_encoding",
             "content_length",
+            "content_type",
+            "idempotency_key",
             "x-http-method-override",
         ] {
             assert!(ends_here(name), "{name}");
@@ -219,5 +238,8 @@ mod tests {
         assert!(check_headers(&twice, None).is_err());
         let twice = headers(&[("idempotency-key", "a"), ("idempotency-key", "a")]);
         assert!(check_headers(&twice, None).is_err());
+        let twice = headers(&[("x-org", "a"), ("x-org", "a")]);
+        assert!(check_headers(&twice, Some(&HeaderName::from_static("x-org"))).is_err());
+        assert!(check_headers(&twice, None).is_ok());
     }
 }

@@ -45,7 +45,11 @@ pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
 
 /// Sends bytes on a connection of their own and reads whatever comes until the other side closes.
 pub(crate) async fn converse(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    converse_on(TcpStream::connect(address).await.unwrap(), bytes).await
+}
+
+/// The same on a connection that was made already.
+pub(crate) async fn converse_on(mut stream: TcpStream, bytes: &[u8]) -> String {
     stream.set_nodelay(true).unwrap();
     // the other side may have answered and closed already; the answer is what counts
     let _ = stream.write_all(bytes).await;

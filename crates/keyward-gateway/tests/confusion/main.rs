@@ -9,9 +9,11 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod addresses;
 mod conversation;
 mod framing;
 mod framing_cases;
+mod headers;
 mod paths;
 #[expect(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
 #[path = "../gateway/support.rs"]

@@ -133,8 +133,9 @@ async fn the_tenant_header() {
         assert_eq!(answer.told()["headers"].get("x-workspace"), None);
     }
     let both = "x-workspace: lagos-pay\r\nx-workspace: accra-pay\r\n";
+    assert_eq!(stage.send("GET", "/v1/reports", both).await.status, 400);
     let other = format!("x-workspace: {OTHER_TENANT}\r\n");
-    for bad in ["x-workspace: accra-pay\r\n", "x-workspace: \r\n", both, &other] {
+    for bad in ["x-workspace: accra-pay\r\n", "x-workspace: \r\n", &other] {
         let answer = stage.send("GET", "/v1/reports", bad).await;
         assert_eq!(answer.refusal(), expect((403, "tenant_mismatch", "tenant")), "{bad:?}");
         assert_eq!(answer.details()["reason"], "tenant_header_differs");

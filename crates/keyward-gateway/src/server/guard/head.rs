@@ -9,6 +9,9 @@ use keyward_core::error::{Error, ErrorCode};
 /// The most headers in one request.
 pub(crate) const MAX_HEADERS: usize = 100;
 
+/// The most digits in the port of a `Host` header.
+const MAX_PORT_DIGITS: usize = 5;
+
 /// Why a head is not read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -19,7 +22,7 @@ pub(crate) enum BadHead {
     TooLarge = 1,
     /// The target is no path and no address.
     Target = 2,
-    /// No `Host` header, or more than one.
+    /// No `Host` header, more than one, or one that names no host.
     Host = 3,
     /// No single reading of where the body ends.
     Framing = 4,
@@ -48,9 +51,11 @@ impl From<BadHead> for Error {
                 ErrorCode::InvalidPath,
                 "The path was refused: it is no path of visible ASCII characters",
             ),
-            BadHead::Host => {
-                Self::new(ErrorCode::InvalidRequest, "The request needs exactly one Host header")
-            }
+            BadHead::Host => Self::new(
+                ErrorCode::InvalidRequest,
+                "The request needs exactly one Host header, with a name or address and perhaps \
+                 a port",
+            ),
             BadHead::Framing => Self::new(
                 ErrorCode::InvalidRequest,
                 "The end of the body is not clear: send one Content-Length of digits, \
@@ -113,6 +118,9 @@ fn check(headers: &[Header<'_>], is_http_11: bool) -> Result<Framing, BadHead> {
         let found = match header.name.len() {
             4 if named("host") => {
                 hosts += 1;
+                if !is_host(header.value) {
+                    return Err(BadHead::Host);
+                }
                 None
             }
             14 if named("content-length") => Some(Framing::Length(digits(header.value)?)),
@@ -136,6 +144,32 @@ fn check(headers: &[Header<'_>], is_http_11: bool) -> Result<Framing, BadHead> {
         None | Some(Framing::Length(0)) => Framing::None,
         Some(framing) => framing,
     })
+}
+
+/// Whether it is a name or address, perhaps with a port, as RFC 9112 §3.2 wants it checked. Of the
+/// characters that a name may have, only those are taken that names do have.
+fn is_host(value: &[u8]) -> bool {
+    let bracketed = value.first() == Some(&b'[');
+    let end = if bracketed { b']' } else { b':' };
+    let end = value.iter().position(|byte| *byte == end).unwrap_or(value.len());
+    let (name, rest) = value.split_at(end);
+    let (name, port) = match (name, rest) {
+        ([b'[', name @ ..], [b']', port @ ..]) => (name, port),
+        ([b'[', ..], _) => return false,
+        (name, port) => (name, port),
+    };
+    let in_address = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let is_well_formed =
+        if bracketed { name.iter().all(in_address) } else { name.iter().all(in_name) };
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= MAX_PORT_DIGITS && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    !name.is_empty() && is_well_formed && is_port
 }
 
 /// A length is digits and nothing else, at most as many as fit.
