@@ -9,7 +9,7 @@ use keyward_core::audit::{Actor, AuditEntry, Origin};
 use keyward_core::authority::Invalidation;
 use keyward_core::lease::{Epoch, Fenced, Reach};
 
-use crate::engine::{Conn, StoreError};
+use crate::engine::{Conn, Sent, StoreError};
 use crate::sql::audit::{self, Head};
 use crate::sql::changes::{self, Numbered};
 use crate::sql::idempotency::{self, Claim, Idempotency};
@@ -179,11 +179,11 @@ impl<T: Transaction> WriteTx<T> {
             None => audit::take_head(conn, &chain).await?,
         };
         let entered = audit::next(head, &chain, &*clock, &self.author, self.at, change.audit);
-        audit::append(conn, &chain, entered).await?;
+        let mut last = audit::appending(&chain, entered);
         if let (Some((chain, claimed)), Some(body)) = (&self.claimed, &change.replay) {
-            idempotency::complete(conn, chain, claimed, body).await?;
+            last.push(idempotency::completing(chain, claimed, body));
         }
-        let numbered = number(conn, &chain, &change.invalidations, self.at).await?;
+        let numbered = number(conn, last, &chain, &change.invalidations, self.at).await?;
         let outcome = self.tx.into_conn().commit().await;
         let committed_ns = clock.monotonic_ns();
         // after a commit whose outcome nobody knows, memory must be made true as well
@@ -213,16 +213,18 @@ impl<T: Transaction> WriteTx<T> {
     }
 }
 
-/// Numbers the change, as the last statements of its transaction; `None` when it touched no
-/// authority.
+/// Does what is left and numbers the change, as the last statements of its transaction; `None` when
+/// it touched no authority.
 async fn number(
     conn: &mut Conn,
+    last: Vec<Sent>,
     chain: &str,
     invalidations: &[Invalidation],
     at: Timestamp,
 ) -> Result<Option<Numbered>, StoreError> {
     if invalidations.is_empty() {
+        conn.flight(last).await?;
         return Ok(None);
     }
-    changes::append(conn, chain, invalidations, at).await.map(Some)
+    changes::append(conn, last, chain, invalidations, at).await.map(Some)
 }

@@ -48,6 +48,9 @@ use sqlite::{SqliteEngine, SqliteTransaction};
 /// Rows one query may answer; a statement that could exceed it needs a `LIMIT`.
 pub const MAX_ROWS: usize = 100_000;
 
+/// Statements that are sent together at most.
+const MAX_FLIGHT: usize = 16;
+
 /// The longest tenant id a context accepts, in bytes.
 const MAX_TENANT_BYTES: usize = 128;
 
@@ -221,6 +224,9 @@ pub async fn verify_backup(path: &Path) -> Result<BackupReport, StoreError> {
     sqlite_backup::verify(path.to_owned()).await
 }
 
+/// A statement with its values, to be sent with others.
+pub(crate) type Sent = (&'static Statement, Vec<Value>);
+
 /// Which of the connections a transaction runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
@@ -321,6 +327,44 @@ impl Conn {
         }?;
         self.failed = None;
         Ok(changed)
+    }
+
+    /// Runs statements one after the other and answers the rows of each. On PostgreSQL they are sent
+    /// together: each of several round trips costs more than what it asks for.
+    ///
+    /// # Errors
+    /// As [`Conn::query`]: that of the first statement that failed.
+    pub(crate) async fn flight(&mut self, sent: Vec<Sent>) -> Result<Vec<Vec<Row>>, StoreError> {
+        let mut answers = Vec::with_capacity(sent.len());
+        for sent in sent.chunks(MAX_FLIGHT) {
+            for (statement, values) in sent {
+                self.admit(statement, values)?;
+            }
+            self.failed = sent.last().map(|(statement, _)| statement.name());
+            answers.extend(match &mut self.transaction {
+                Transaction::Sqlite(transaction) => transaction.flight(sent).await,
+                Transaction::Postgres(transaction) => transaction.flight(sent).await,
+            }?);
+            self.failed = None;
+        }
+        Ok(answers)
+    }
+
+    /// Runs statements whose answers do not matter and commits, on PostgreSQL in one flight.
+    ///
+    /// # Errors
+    /// As [`Conn::query`]; when the connection broke, nobody knows whether it was committed.
+    pub(crate) async fn finish(mut self, sent: Vec<Sent>) -> Result<(), StoreError> {
+        for (statement, values) in &sent {
+            self.admit(statement, values)?;
+        }
+        match self.transaction {
+            Transaction::Postgres(transaction) => transaction.finish(&sent).await,
+            Transaction::Sqlite(_) => {
+                self.flight(sent).await?;
+                self.commit().await
+            }
+        }
     }
 
     /// Commits. When it returns, the change is seen by every later transaction, and, but for

@@ -24,14 +24,6 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
        AS u(tenant TEXT, key TEXT, at BIGINT, ip TEXT, agent TEXT)
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
-
-/// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
-pub(crate) const APPEND_CHANGES: &str =
-    "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
-     SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST(t.value ->> 0 AS BIGINT),
-       t.value ->> 1, t.value ->> 2, CAST($3 AS BIGINT)
-     FROM jsonb_array_elements(CAST(CAST($4 AS TEXT) AS JSONB)) AS t(value)";
-
 /// The lock between renewals and changes: "Keyw", and the second of its locks. A holder that falls
 /// silent is cut off well within a lease, else it would keep every node from renewing.
 pub(crate) const EXCLUDE_RENEWALS: &str =
@@ -44,7 +36,9 @@ pub(crate) const SHARE_CHANGES: &str = "SELECT pg_catalog.set_config('lock_timeo
 pub(crate) const COMMIT_DURABLY: &str =
     "SELECT pg_catalog.set_config('synchronous_commit', 'local', true)";
 /// Any role of the database may listen, so the number is all that is told.
-pub(crate) const HINT: &str = "SELECT CAST(pg_catalog.pg_notify('keyward_changes', $1) AS TEXT)";
+pub(crate) const HINT: &str =
+    "SELECT CAST(pg_catalog.pg_notify('keyward_changes', CAST(epoch AS TEXT)) AS TEXT)
+     FROM authority WHERE singleton = 1";
 
 /// The first eight digits of a log file's name are the server's timeline. A standby has no log
 /// position to write at and answers an error: it must not be asked.
@@ -67,6 +61,16 @@ pub(crate) const ADVANCE_EPOCH: &str = concat!(
      WHERE singleton = 1 AND (timeline IS NULL OR timeline = ",
     timeline!(),
     ") RETURNING epoch, incarnation"
+);
+/// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
+pub(crate) const APPEND_CHANGES: &str = concat!(
+    "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
+     SELECT CAST($1 AS TEXT), a.epoch, CAST(t.value ->> 0 AS BIGINT),
+       t.value ->> 1, t.value ->> 2, CAST($2 AS BIGINT)
+     FROM authority AS a, jsonb_array_elements(CAST(CAST($3 AS TEXT) AS JSONB)) AS t(value)
+     WHERE a.singleton = 1 AND (a.timeline IS NULL OR a.timeline = ",
+    timeline!(),
+    ")"
 );
 
 /// Connections of a node beside those for everybody: one asks what changed, one acknowledges, one
@@ -97,9 +101,9 @@ impl PostgresEngine {
             postgres_schema::migrate(&owner, address.role(), config).await?;
         }
         Box::pin(admit(&address, config)).await?;
-        let manager = SessionManager::new(&address, config.pooler);
-        let pool = pool_of(&manager, limits.connections.max(1), limits.wait)?;
-        let reserved = pool_of(&manager, RESERVED_CONNECTIONS, RESERVED_WAIT)?;
+        let manager = |lane| SessionManager::new(&address, config.pooler, lane);
+        let pool = pool_of(&manager(Lane::Common), limits.connections.max(1), limits.wait)?;
+        let reserved = pool_of(&manager(Lane::Reserved), RESERVED_CONNECTIONS, RESERVED_WAIT)?;
         let signer = Signer::new(&config.context_key);
         let engine = Self { pool, reserved, address, signer, limits, listens_at };
         engine.require_key().await?;

@@ -17,7 +17,7 @@ use super::config::{ContextKey, Pooler};
 use super::migrate::hex;
 use super::postgres::{classify, within};
 use super::postgres_value::{bound_by, type_of};
-use super::{Access, Statement, StoreError, StoreLimits, Value, defect};
+use super::{Access, Lane, Statement, StoreError, StoreLimits, Value, defect};
 
 /// The block of SHA-256, to which HMAC pads its key, in bytes.
 const HMAC_BLOCK: usize = 64;
@@ -50,7 +50,8 @@ const BIND_CONTEXT: &str = "SELECT pg_catalog.pg_backend_pid(),
     pg_catalog.set_config('statement_timeout', $3, true),
     pg_catalog.set_config('lock_timeout', $4, true),
     pg_catalog.set_config('idle_in_transaction_session_timeout', $5, true),
-    pg_catalog.set_config('synchronous_commit', $6, true)";
+    pg_catalog.set_config('synchronous_commit', $6, true),
+    pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)";
 
 /// What carries a connection's messages; it must be polled for anything to happen.
 pub(super) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -160,11 +161,12 @@ fn rustls_client(with_roots: bool) -> Result<MakeRustlsConnect, StoreError> {
 }
 
 /// Signs contexts for this node's backends.
-pub(super) struct Signer(hmac::Key);
+#[derive(Clone)]
+pub(super) struct Signer(Arc<hmac::Key>);
 
 impl Signer {
     pub(super) fn new(key: &ContextKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.bytes()))
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.bytes())))
     }
 
     /// The context of a transaction on one backend: the MAC, then the name.
@@ -215,6 +217,7 @@ pub(super) struct Session {
     prepared: Option<Prepared>,
     /// The one of this connection, or those behind the pooler.
     backends: Arc<Backends>,
+    lane: Lane,
 }
 
 /// What is prepared on a connection, by text; bounded by the number of statements in the program.
@@ -251,10 +254,31 @@ impl Session {
         }
     }
 
+    /// Whether nothing but the program's own statements ever runs on this connection and its
+    /// server process is known: then a transaction need not have begun before its first
+    /// statements are sent.
+    pub(super) fn begins_with_its_statements(&self) -> bool {
+        self.lane == Lane::Reserved && self.is_own() && !self.backends.known().is_empty()
+    }
+
+    /// Whether a statement can be sent without asking the server first.
+    pub(super) fn has_prepared(&self, statement: &Statement) -> bool {
+        let known = |prepared: &Prepared| prepared.0.contains_key(statement.postgres());
+        self.prepared.as_ref().is_none_or(known)
+    }
+
+    /// Prepares what binds a context, where nobody can have replaced it.
+    pub(super) async fn prepare_context(&mut self) -> Result<(), StoreError> {
+        if let (Lane::Reserved, Some(prepared)) = (self.lane, &mut self.prepared) {
+            prepared.get(&self.client, "context", BIND_CONTEXT).await?;
+        }
+        Ok(())
+    }
+
     /// Begins a transaction and binds its context: in one flight when the backend is a known one,
     /// else in two.
     pub(super) async fn begin(
-        &mut self,
+        &self,
         signer: &Signer,
         name: &str,
         access: Access,
@@ -301,8 +325,13 @@ impl Session {
             (&idle, Type::TEXT),
             (&durable, Type::TEXT),
         ];
-        // With its text each time: what is prepared can be replaced by SQL of an earlier user.
-        let bound = self.client.query_typed_one(BIND_CONTEXT, &values).await;
+        let prepared = self.prepared.as_ref().and_then(|prepared| prepared.0.get(BIND_CONTEXT));
+        let bound = if let Some(prepared) = prepared {
+            self.client.query_one(prepared, &values.each_ref().map(|(value, _)| *value)).await
+        } else {
+            // With its text each time: what is prepared can be replaced by SQL of an earlier user.
+            self.client.query_typed_one(BIND_CONTEXT, &values).await
+        };
         let read = bound.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let (backend, trapped) = read.map_err(|error| classify("context", &error))?;
         if trapped && self.is_own() {
@@ -312,12 +341,12 @@ impl Session {
         Ok(backend)
     }
 
-    /// Sends a statement: prepared where the connection is our own, else with its text each time.
-    pub(super) async fn run(
+    /// Makes a statement ready to be sent: prepared where the connection is our own.
+    pub(super) async fn prepare(
         &mut self,
         statement: &'static Statement,
         values: &[Value],
-    ) -> Result<RowStream, StoreError> {
+    ) -> Result<Ready, StoreError> {
         let (name, sql) = (statement.name(), statement.postgres());
         let prepared = match &mut self.prepared {
             Some(prepared) => Some(prepared.get(&self.client, name, sql).await?),
@@ -328,14 +357,29 @@ impl Session {
             let text = format!("binds {count} values and was given {}", values.len());
             return Err(defect(statement, &text));
         }
+        Ok(Ready { statement, prepared })
+    }
+
+    /// Sends a statement, prepared or with its text. It is on its way when this is first polled.
+    pub(super) async fn run(
+        &self,
+        Ready { statement, prepared }: Ready,
+        values: &[Value],
+    ) -> Result<RowStream, StoreError> {
         let found = if let Some(prepared) = prepared {
             self.client.query_raw(&prepared, values).await
         } else {
             let typed = values.iter().map(|value| (value, type_of(value)));
-            self.client.query_typed_raw(sql, typed).await
+            self.client.query_typed_raw(statement.postgres(), typed).await
         };
-        found.map_err(|error| classify(name, &error))
+        found.map_err(|error| classify(statement.name(), &error))
     }
+}
+
+/// A statement that can be sent.
+pub(super) struct Ready {
+    pub(super) statement: &'static Statement,
+    prepared: Option<tokio_postgres::Statement>,
 }
 
 impl Drop for Session {
@@ -370,12 +414,13 @@ pub(super) struct SessionManager {
     address: Address,
     /// Present behind a transaction pooler, whose backends belong to nobody.
     shared: Option<Arc<Backends>>,
+    lane: Lane,
 }
 
 impl SessionManager {
-    pub(super) fn new(address: &Address, pooler: Pooler) -> Self {
+    pub(super) fn new(address: &Address, pooler: Pooler, lane: Lane) -> Self {
         let shared = (pooler == Pooler::Transaction).then(Arc::default);
-        Self { address: address.clone(), shared }
+        Self { address: address.clone(), shared, lane }
     }
 }
 
@@ -387,7 +432,7 @@ impl Manager for SessionManager {
         let (client, driving) = Box::pin(self.address.connect()).await?;
         let prepared = self.shared.is_none().then(Prepared::default);
         let backends = self.shared.clone().unwrap_or_default();
-        Ok(Session { client, driving: Some(driving), prepared, backends })
+        Ok(Session { client, driving: Some(driving), prepared, backends, lane: self.lane })
     }
 
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<StoreError> {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use deadpool::managed::Object;
+use futures_util::future::{join, join_all};
 use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio::time::error::Elapsed;
-use tokio_postgres::RowStream;
 
 use super::postgres::{classify, silent};
-use super::postgres_session::{Address, Session, SessionManager, Signer};
+use super::postgres_session::{Address, Ready, Session, SessionManager, Signer};
 use super::postgres_value::read;
-use super::{Access, Lane, MAX_ROWS, Row, Statement, StoreError, StoreLimits, Value, defect};
+use super::{Access, Lane, MAX_ROWS, Row, Sent, Statement, StoreError, StoreLimits, Value, defect};
 
 pub(super) struct PostgresTransaction {
     /// Absent once the transaction has ended, or its connection was given up.
     session: Option<Object<SessionManager>>,
+    /// The beginning, while it is not sent yet.
+    unsent: Option<Beginning>,
     wire: Wire,
     address: Address,
     lane: Lane,
@@ -42,22 +44,41 @@ impl PostgresTransaction {
         access: Access,
         limits: StoreLimits,
     ) -> Self {
-        Self { session: Some(session), wire: Wire::Asked, address, lane, access, limits }
+        let session = Some(session);
+        Self { session, unsent: None, wire: Wire::Quiet, address, lane, access, limits }
     }
 
-    /// Begins it on the server and binds its context.
+    /// Begins it on the server and binds its context, or leaves that to its first statements.
     pub(super) async fn begin(
         mut self,
         signer: &Signer,
         context: &str,
     ) -> Result<Self, StoreError> {
         let (access, limits) = (self.access, self.limits);
+        self.unsent =
+            Some(Beginning { signer: signer.clone(), context: context.to_owned(), access, limits });
+        if !self.session()?.begins_with_its_statements() {
+            self.begun().await?;
+        }
+        Ok(self)
+    }
+
+    /// Sees to it that it has begun.
+    async fn begun(&mut self) -> Result<(), StoreError> {
+        let Some(beginning) = self.unsent.take() else {
+            return Ok(());
+        };
+        self.wire = Wire::Asked;
+        let limit = self.limits.begin;
         let session = self.session()?;
-        let begun = session.begin(signer, context, access, &limits);
-        let begun = tokio::time::timeout(limits.begin, begun).await;
+        let begun = async {
+            session.prepare_context().await?;
+            beginning.send(session).await
+        };
+        let begun = tokio::time::timeout(limit, begun).await;
         self.answered(begun, "BEGIN")?;
         self.wire = Wire::Quiet;
-        Ok(self)
+        Ok(())
     }
 
     fn session(&mut self) -> Result<&mut Session, StoreError> {
@@ -70,6 +91,7 @@ impl PostgresTransaction {
         statement: &'static Statement,
         values: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
+        self.begun().await?;
         self.wire = Wire::Asked;
         let limit = self.limits.answer();
         let answer = tokio::time::timeout(limit, self.rows(statement, values)).await;
@@ -83,16 +105,58 @@ impl PostgresTransaction {
         statement: &'static Statement,
         values: &[Value],
     ) -> Result<Vec<Row>, StoreError> {
-        let failed = |error| classify(statement.name(), &error);
-        let mut found = std::pin::pin!(self.run(statement, values).await?);
-        let mut rows = Vec::new();
-        while let Some(row) = found.try_next().await.map_err(failed)? {
-            if rows.len() == MAX_ROWS {
-                return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
-            }
-            rows.push(read(statement, &row)?);
+        let session = self.session()?;
+        let ready = session.prepare(statement, values).await?;
+        rows_of(session, ready, values).await
+    }
+
+    /// Sends statements without waiting for the answers of those before.
+    pub(super) async fn flight(&mut self, sent: &[Sent]) -> Result<Vec<Vec<Row>>, StoreError> {
+        self.wire = Wire::Asked;
+        let limit = self.limits.answer();
+        let answer = tokio::time::timeout(limit, self.landed(sent)).await;
+        let answer = self.answered(answer, "a flight of statements");
+        self.quiet_after(&answer);
+        answer
+    }
+
+    /// Sends statements and the commit together; after a statement that failed the server takes
+    /// everything back.
+    pub(super) async fn finish(mut self, sent: &[Sent]) -> Result<(), StoreError> {
+        self.wire = Wire::Committing;
+        let limit = self.limits.answer() + self.limits.commit;
+        let finished = async {
+            let (session, ready, beginning) = self.ready(sent).await?;
+            let flown = fly(session, ready, beginning, sent);
+            let (flown, committed) = join(flown, session.client.batch_execute("COMMIT")).await;
+            flown.and(committed.map_err(|error| classify("COMMIT", &error)))
+        };
+        let finished = tokio::time::timeout(limit, finished).await;
+        self.answered(finished, "a flight with its COMMIT")?;
+        self.session = None;
+        Ok(())
+    }
+
+    async fn landed(&mut self, sent: &[Sent]) -> Result<Vec<Vec<Row>>, StoreError> {
+        let (session, ready, beginning) = self.ready(sent).await?;
+        fly(session, ready, beginning, sent).await
+    }
+
+    /// What sends statements, behind the beginning when that is still to be sent.
+    async fn ready(&mut self, sent: &[Sent]) -> Result<Flight<'_>, StoreError> {
+        let mut statements = sent.iter().map(|(statement, _)| *statement);
+        let session = self.session()?;
+        if !statements.all(|statement| session.has_prepared(statement)) {
+            // names are looked up when a statement is prepared, and where is a part of the context
+            self.begun().await?;
         }
-        Ok(rows)
+        let session = self.session()?;
+        let mut ready = Vec::with_capacity(sent.len());
+        for (statement, values) in sent {
+            ready.push(session.prepare(statement, values).await?);
+        }
+        let beginning = self.unsent.take();
+        Ok((&*self.session()?, ready, beginning))
     }
 
     pub(super) async fn execute(
@@ -100,6 +164,7 @@ impl PostgresTransaction {
         statement: &'static Statement,
         values: &[Value],
     ) -> Result<u64, StoreError> {
+        self.begun().await?;
         self.wire = Wire::Asked;
         let limit = self.limits.answer();
         let answer = tokio::time::timeout(limit, self.changed(statement, values)).await;
@@ -114,23 +179,20 @@ impl PostgresTransaction {
         values: &[Value],
     ) -> Result<u64, StoreError> {
         let failed = |error| classify(statement.name(), &error);
-        let mut found = std::pin::pin!(self.run(statement, values).await?);
+        let session = self.session()?;
+        let ready = session.prepare(statement, values).await?;
+        let mut found = std::pin::pin!(session.run(ready, values).await?);
         if found.try_next().await.map_err(failed)?.is_some() {
             return Err(defect(statement, "answers rows where none are read"));
         }
         Ok(found.rows_affected().unwrap_or_default())
     }
 
-    async fn run(
-        &mut self,
-        statement: &'static Statement,
-        values: &[Value],
-    ) -> Result<RowStream, StoreError> {
-        self.session()?.run(statement, values).await
-    }
-
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         self.session()?;
+        if self.unsent.is_some() {
+            return Ok(());
+        }
         self.wire = Wire::Committing;
         let limit = self.limits.commit;
         let committed = tokio::time::timeout(limit, self.say("COMMIT")).await;
@@ -147,6 +209,9 @@ impl PostgresTransaction {
     }
 
     pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+        if self.unsent.is_some() {
+            return Ok(());
+        }
         self.wire = Wire::Asked;
         let limit = self.limits.commit;
         let rolled_back = tokio::time::timeout(limit, self.say("ROLLBACK")).await;
@@ -184,9 +249,63 @@ impl PostgresTransaction {
     }
 }
 
+type Flight<'s> = (&'s Session, Vec<Ready>, Option<Beginning>);
+
+async fn fly(
+    session: &Session,
+    ready: Vec<Ready>,
+    beginning: Option<Beginning>,
+    sent: &[Sent],
+) -> Result<Vec<Vec<Row>>, StoreError> {
+    let flying = ready.into_iter().zip(sent);
+    let flying = flying.map(|(ready, (_, values))| rows_of(session, ready, values));
+    let begun = async {
+        match &beginning {
+            Some(beginning) => beginning.send(session).await,
+            None => Ok(()),
+        }
+    };
+    // all of them are waited for: after one that failed the server refuses the others
+    let (begun, landed) = join(begun, join_all(flying)).await;
+    begun?;
+    landed.into_iter().collect()
+}
+
+async fn rows_of(
+    session: &Session,
+    ready: Ready,
+    values: &[Value],
+) -> Result<Vec<Row>, StoreError> {
+    let statement = ready.statement;
+    let failed = |error| classify(statement.name(), &error);
+    let mut found = std::pin::pin!(session.run(ready, values).await?);
+    let mut rows = Vec::new();
+    while let Some(row) = found.try_next().await.map_err(failed)? {
+        if rows.len() == MAX_ROWS {
+            return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
+        }
+        rows.push(read(statement, &row)?);
+    }
+    Ok(rows)
+}
+
+/// How a transaction begins.
+struct Beginning {
+    signer: Signer,
+    context: String,
+    access: Access,
+    limits: StoreLimits,
+}
+
+impl Beginning {
+    async fn send(&self, session: &Session) -> Result<(), StoreError> {
+        session.begin(&self.signer, &self.context, self.access, &self.limits).await
+    }
+}
+
 impl Drop for PostgresTransaction {
     fn drop(&mut self) {
-        let Some(session) = self.session.take() else {
+        let Some(session) = self.session.take().filter(|_| self.unsent.is_none()) else {
             return;
         };
         match (self.wire, session.is_own()) {

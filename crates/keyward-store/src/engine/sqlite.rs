@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::data_dir::DataDirLock;
 use super::sqlite_thread::{ThreadManager, abandon};
 use super::{
-    Access, MAX_ROWS, Row, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
+    Access, MAX_ROWS, Row, Sent, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
     sqlite_backup,
 };
 
@@ -29,14 +29,15 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
 /// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
 pub(crate) const APPEND_CHANGES: &str =
     "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)
-     SELECT $1, $2, value ->> 0, value ->> 1, value ->> 2, $3 FROM json_each($4)";
+     SELECT $1, authority.epoch, t.value ->> 0, t.value ->> 1, t.value ->> 2, $2
+     FROM json_each($3) AS t, authority WHERE authority.singleton = 1";
 
 // One process has the database and one of its transactions writes: nothing needs a lock, nobody
 // must be told, and the engine has no history of its own.
 pub(crate) const EXCLUDE_RENEWALS: &str = "SELECT 1";
 pub(crate) const SHARE_CHANGES: &str = "SELECT 1";
 pub(crate) const COMMIT_DURABLY: &str = "SELECT 1";
-pub(crate) const HINT: &str = "SELECT $1";
+pub(crate) const HINT: &str = "SELECT 1";
 pub(crate) const ADVANCE_EPOCH: &str =
     "UPDATE authority SET epoch = epoch + 1 WHERE singleton = 1 RETURNING epoch, incarnation";
 pub(crate) const READ_HISTORY: &str =
@@ -179,6 +180,15 @@ impl SqliteTransaction {
     ) -> Result<Vec<Row>, StoreError> {
         let values = values.to_vec();
         self.call(move |connection| rows(connection, statement, &values)).await
+    }
+
+    /// Runs statements one after the other in one visit to the connection's thread.
+    pub(super) async fn flight(&mut self, sent: &[Sent]) -> Result<Vec<Vec<Row>>, StoreError> {
+        let sent = sent.to_vec();
+        self.call(move |connection| {
+            sent.iter().map(|(statement, values)| rows(connection, statement, values)).collect()
+        })
+        .await
     }
 
     pub(super) async fn execute(

@@ -6,7 +6,7 @@ use keyward_core::audit::{
 use keyward_core::id::{AuditEventId, KeyId};
 use keyward_core::{Clock, Timestamp};
 
-use crate::engine::{Conn, Row, StoreError, Value};
+use crate::engine::{Conn, Row, Sent, StoreError, Value};
 use crate::sql::read::{hash, instant, opt_parsed, parsed};
 use crate::sql::statements;
 use crate::store::Chain;
@@ -136,15 +136,10 @@ pub(crate) fn next(
     event
 }
 
-/// Appends an event to its chain, which the transaction has taken.
-pub(crate) async fn append(
-    conn: &mut Conn,
-    chain: &str,
-    event: AuditEvent,
-) -> Result<(), StoreError> {
-    let moved = [chain.into(), event.sequence.into(), Value::from(&event.hash[..])];
-    conn.execute(&APPEND, &row_of(chain, event)).await?;
-    conn.execute(&MOVE_HEAD, &moved).await.map(drop)
+/// What appends an event to its chain, which the transaction has taken.
+pub(crate) fn appending(chain: &str, event: AuditEvent) -> Vec<Sent> {
+    let moved = vec![chain.into(), event.sequence.into(), Value::from(&event.hash[..])];
+    vec![(&APPEND, row_of(chain, event).to_vec()), (&MOVE_HEAD, moved)]
 }
 
 fn row_of(chain: &str, event: AuditEvent) -> [Value; 18] {

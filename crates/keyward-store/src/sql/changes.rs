@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use keyward_core::Timestamp;
 use keyward_core::authority::Invalidation;
-use keyward_core::lease::{Epoch, Incarnation, Listed};
+use keyward_core::lease::{Epoch, Incarnation, Listed, Roster};
 
 use serde_json::json;
 
-use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
+use crate::engine::{Conn, Row, Sent, StoreError, Value, postgres, sqlite};
 use crate::sql::read::parsed;
 use crate::sql::{nodes, statements};
+use crate::tx::sealed::Connected as _;
 use crate::tx::{SystemTx, TenantTx};
 
 /// The most things one change may touch: a thousand keys, and the member they belong to. What one
@@ -59,10 +60,11 @@ pub(crate) async fn exclude(conn: &mut Conn) -> Result<(), StoreError> {
     conn.query(&EXCLUDE_RENEWALS, &[]).await.map(drop)
 }
 
-/// Appends what a change touched, numbers it and lists all nodes. The last statements of a
-/// transaction.
+/// Numbers a change, appends what it touched and lists all nodes, behind what else is to be done.
+/// The last statements of a transaction.
 pub(crate) async fn append(
     conn: &mut Conn,
+    mut last: Vec<Sent>,
     chain: &str,
     invalidations: &[Invalidation],
     at: Timestamp,
@@ -71,11 +73,9 @@ pub(crate) async fn append(
         let text = format!("a change touches {} things at once", invalidations.len());
         return Err(StoreError::Internal(text));
     }
-    exclude(conn).await?;
-    let Some(advanced) = conn.query_opt(&ADVANCE_EPOCH, &[]).await? else {
-        return Err(StoreError::Unavailable(nodes::PROMOTED.to_owned()));
-    };
-    let epoch = advanced.int(0)?;
+    last.push((&EXCLUDE_RENEWALS, Vec::new()));
+    let advances_at = last.len();
+    last.push((&ADVANCE_EPOCH, Vec::new()));
     // one statement however many there are: nobody renews meanwhile
     let mut by_tenant: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for (position, invalidation) in (0_i64..).zip(invalidations) {
@@ -85,28 +85,27 @@ pub(crate) async fn append(
     }
     for (tenant, rows) in by_tenant {
         let rows = serde_json::Value::Array(rows).to_string();
-        let values = [tenant.into(), epoch.into(), at.as_millis().into(), rows.into()];
-        conn.execute(&APPEND_CHANGES, &values).await?;
+        last.push((&APPEND_CHANGES, vec![tenant.into(), at.as_millis().into(), rows.into()]));
     }
-    conn.query(&HINT, &[Value::from(epoch.to_string())]).await?;
+    last.push((&HINT, Vec::new()));
+    last.push(nodes::listing());
+    let answers = conn.flight(last).await?;
+    let Some(advanced) = answers.get(advances_at).and_then(|rows| rows.first()) else {
+        return Err(StoreError::Unavailable(nodes::PROMOTED.to_owned()));
+    };
     let number = |value: i64| u64::try_from(value).unwrap_or_default();
     Ok(Numbered {
-        epoch: Epoch(number(epoch)),
+        epoch: Epoch(number(advanced.int(0)?)),
         incarnation: Incarnation(number(advanced.int(1)?)),
-        listed: nodes::list(conn).await?,
+        listed: nodes::listed(answers.last())?,
     })
 }
 
-/// What was touched after an epoch, in commit order, as far as the limit goes.
-pub(crate) async fn after(
-    tx: &mut SystemTx,
-    applied: Epoch,
-    limit: usize,
-) -> Result<Vec<(Epoch, Invalidation)>, StoreError> {
+/// What reads what was touched after an epoch, in commit order, as far as the limit goes.
+pub(crate) fn reading_after(applied: Epoch, limit: usize) -> Sent {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let applied = i64::try_from(applied.0).unwrap_or(i64::MAX);
-    let rows = tx.query(&READ_CHANGES, [Value::from(applied), Value::from(limit)]).await?;
-    rows.iter().map(touched_of).collect()
+    (&READ_CHANGES, vec![Value::from(applied), Value::from(limit)])
 }
 
 /// Begins another history, unless somebody has.
@@ -129,7 +128,7 @@ pub(crate) async fn adopt_timeline(
     conn.execute(&ADOPT_TIMELINE, &values).await.map(drop)
 }
 
-fn touched_of(row: &Row) -> Result<(Epoch, Invalidation), StoreError> {
+pub(crate) fn touched_of(row: &Row) -> Result<(Epoch, Invalidation), StoreError> {
     let epoch = Epoch(u64::try_from(row.int(0)?).unwrap_or_default());
     let invalidation = match row.text(1)? {
         "key" => Invalidation::Key(parsed(row, 2)?, parsed(row, 3)?),
@@ -162,6 +161,19 @@ impl SystemTx {
     pub async fn epoch(&mut self) -> Result<(i64, i64), StoreError> {
         let row = self.query_one(&READ_EPOCH, []).await?;
         Ok((row.int(0)?, row.int(1)?))
+    }
+
+    /// The incarnation of the authority, the newest change, and every node on the register.
+    pub(super) async fn standing(&mut self) -> Result<Roster, StoreError> {
+        let answers = self.conn().flight(vec![(&READ_EPOCH, Vec::new()), nodes::listing()]).await?;
+        let none = || StoreError::Internal("the authority has no row".to_owned());
+        let row = answers.first().and_then(|rows| rows.first()).ok_or_else(none)?;
+        let number = |value: i64| u64::try_from(value).unwrap_or_default();
+        Ok(Roster {
+            incarnation: Incarnation(number(row.int(1)?)),
+            epoch: Epoch(number(row.int(0)?)),
+            listed: nodes::listed(answers.last())?,
+        })
     }
 
     /// When the change with this number was committed, whoever's it is.

@@ -3,7 +3,7 @@
 use keyward_core::Timestamp;
 use keyward_core::time::DAY_MS;
 
-use crate::engine::{Conn, StoreError, Value};
+use crate::engine::{Conn, Sent, StoreError, Value};
 use crate::sql::statements;
 use crate::tx::SystemTx;
 
@@ -88,15 +88,11 @@ pub(crate) async fn claim(
     Ok(Claim::Replay(body.to_owned()))
 }
 
-pub(crate) async fn complete(
-    conn: &mut Conn,
-    chain: &str,
-    idempotency: &Idempotency,
-    body: &str,
-) -> Result<(), StoreError> {
+/// What keeps the body that is answered when the key comes again.
+pub(crate) fn completing(chain: &str, idempotency: &Idempotency, body: &str) -> Sent {
     let mut row = identity(chain, idempotency).to_vec();
     row.push(Value::from(body));
-    conn.execute(&COMPLETE, &row).await.map(drop)
+    (&COMPLETE, row)
 }
 
 impl SystemTx {

@@ -7,7 +7,7 @@ use keyward_core::authority::{Answered, Changed, Fact, Found, Invalidation, KeyA
 use keyward_core::id::{KeyId, NodeId};
 use keyward_core::lease::{Ask, Epoch, Incarnation, Listed, NodeProfile, Reply, Roster};
 
-use crate::engine::{Conn, Row, StoreError, Value, postgres, sqlite};
+use crate::engine::{Row, Sent, StoreError, Value, postgres, sqlite};
 use crate::sql::changes::{self, MAX_TOUCHED};
 use crate::sql::read::parsed;
 use crate::sql::statements;
@@ -25,10 +25,13 @@ statements! {
     RENEW = system
         "UPDATE nodes SET renewals = $2, applied_epoch = $3, hold_ms = $4, renewed_at = $5
          WHERE node_id = $1 AND renewals < $2";
+    // does nothing behind a renewal; fails when a later one is on the register
     REGISTER = system
         "INSERT INTO nodes
            (node_id, renewals, applied_epoch, hold_ms, renewed_at, roles, version, started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+         SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT),
+           CAST($5 AS BIGINT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT)
+         WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE node_id = $1 AND renewals = $2)";
     ACKNOWLEDGE = system
         "UPDATE nodes SET applied_epoch = $2 WHERE node_id = $1 AND applied_epoch < $2
            AND $3 = (SELECT incarnation FROM authority WHERE singleton = 1)";
@@ -78,9 +81,14 @@ fn whole(value: u64) -> Value {
     Value::from(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// Every node on the register, in any context.
-pub(crate) async fn list(conn: &mut Conn) -> Result<Vec<Listed>, StoreError> {
-    conn.query(&LIST, &[]).await?.iter().map(listed_of).collect()
+/// What reads every node on the register, in any context.
+pub(crate) const fn listing() -> Sent {
+    (&LIST, Vec::new())
+}
+
+/// What [`listing`] has read.
+pub(crate) fn listed(rows: Option<&Vec<Row>>) -> Result<Vec<Listed>, StoreError> {
+    rows.into_iter().flatten().map(listed_of).collect()
 }
 
 impl Store {
@@ -110,8 +118,10 @@ impl Store {
             return self.renew(me, ask).await;
         }
         let mut tx = self.read_authority("tell what changed").await?;
-        match tx.history().await? {
-            Ok(history) => tx.changed_after(ask.applied, history).await.map(Ok),
+        let sent = vec![reading_history(), changes::reading_after(ask.applied, MAX_READ)];
+        let answers = tx.conn().flight(sent).await?;
+        match history_of(answers.first())? {
+            Ok(history) => tx.facts_of(ask.applied, history, answers.last()).await.map(Ok),
             Err(timeline) => Ok(Err(timeline)),
         }
     }
@@ -127,35 +137,33 @@ impl Store {
 
     async fn renew(&self, me: &NodeProfile, ask: Ask) -> Result<Result<Answered, i64>, StoreError> {
         let mut tx = self.note_authority("renew the lease of a node").await?;
-        // every statement after this one sees what was committed before the lock was given
-        tx.query(&SHARE_CHANGES, []).await?;
-        // a renewal that a crash of the server could lose is a lease that nobody knows of
-        tx.query(&COMMIT_DURABLY, []).await?;
-        let history = match tx.history().await? {
+        // every statement after the first sees what was committed before the lock was given, and a
+        // renewal that a crash of the server could lose is a lease that nobody knows of
+        let begun =
+            vec![(&SHARE_CHANGES, Vec::new()), (&COMMIT_DURABLY, Vec::new()), reading_history()];
+        let history = match history_of(tx.conn().flight(begun).await?.last())? {
             Ok(history) => history,
             Err(timeline) => return Ok(Err(timeline)),
         };
         if history.1 != ask.incarnation || history.0 < ask.applied {
             // what the node has applied is of another history, and may not be entered in this one
-            return tx.changed_after(history.0, history).await.map(Ok);
+            return tx.facts_of(history.0, history, None).await.map(Ok);
         }
-        let now = self.clock().now().as_millis();
-        let renewal = [
+        let mut row = vec![
             Value::from(me.node.to_string()),
             whole(ask.ticket.0),
             whole(ask.applied.0),
             whole(me.hold_ms),
-            Value::from(now),
+            Value::from(self.clock().now().as_millis()),
         ];
-        if tx.execute(&RENEW, renewal.clone()).await? == 0 {
-            let [node, renewals, applied, hold_ms, renewed_at] = renewal;
-            let (roles, version) = (me.roles.as_str().into(), me.version.as_str().into());
-            let started_at = Value::from(me.started_at.as_millis());
-            let row = [node, renewals, applied, hold_ms, renewed_at, roles, version, started_at];
-            tx.execute(&REGISTER, row).await?;
-        }
-        let mut answered = tx.changed_after(ask.applied, history).await?;
-        answered.listed = list(tx.conn()).await?;
+        let renewed = (&RENEW, row.clone());
+        row.extend([me.roles.as_str().into(), me.version.as_str().into()]);
+        row.push(Value::from(me.started_at.as_millis()));
+        let changed = changes::reading_after(ask.applied, MAX_READ);
+        let sent = vec![renewed, (&REGISTER, row), changed, listing()];
+        let answers = tx.conn().flight(sent).await?;
+        let mut answered = tx.facts_of(ask.applied, history, answers.get(2)).await?;
+        answered.listed = listed(answers.last())?;
         tx.into_conn().commit().await?;
         Ok(Ok(answered))
     }
@@ -200,22 +208,14 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.note_authority("note what a node has applied").await?;
-        let values = [Value::from(node.to_string()), whole(applied.0), whole(history.0)];
-        tx.execute(&ACKNOWLEDGE, values).await?;
-        tx.into_conn().commit().await
+        let tx = self.note_authority("note what a node has applied").await?;
+        let values = vec![Value::from(node.to_string()), whole(applied.0), whole(history.0)];
+        tx.into_conn().finish(vec![(&ACKNOWLEDGE, values)]).await
     }
 
     /// The register and the newest change.
     pub async fn roster(&self) -> Result<Roster, StoreError> {
-        let mut tx = self.read_authority("tell what the nodes have applied").await?;
-        let (epoch, incarnation) = tx.epoch().await?;
-        let listed = list(tx.conn()).await?;
-        Ok(Roster {
-            incarnation: Incarnation(count(incarnation)),
-            epoch: Epoch(count(epoch)),
-            listed,
-        })
+        self.read_authority("tell what the nodes have applied").await?.standing().await
     }
 
     /// The register for people.
@@ -241,9 +241,9 @@ impl Store {
         if !self.is_shared() {
             return Ok(());
         }
-        let mut tx = self.note_authority("take a node off the register").await?;
-        tx.execute(&DEREGISTER, [Value::from(node.to_string())]).await?;
-        tx.into_conn().commit().await
+        let tx = self.note_authority("take a node off the register").await?;
+        let node = vec![Value::from(node.to_string())];
+        tx.into_conn().finish(vec![(&DEREGISTER, node)]).await
     }
 
     /// Takes nodes off the register that were silent for long, unless they have renewed since.
@@ -268,13 +268,14 @@ impl Store {
 }
 
 impl SystemTx {
-    /// What changed after an epoch, each with its facts as they are now.
-    async fn changed_after(
+    /// The facts, as they are now, of what was touched after an epoch.
+    async fn facts_of(
         &mut self,
         applied: Epoch,
         (epoch, incarnation): (Epoch, Incarnation),
+        rows: Option<&Vec<Row>>,
     ) -> Result<Answered, StoreError> {
-        let (touched, through) = self.touched_after(applied, epoch).await?;
+        let (touched, through) = touched_after(applied, epoch, rows)?;
         // in the order of epochs, so that the newest stays
         let newest: BTreeMap<Invalidation, Epoch> =
             touched.into_iter().map(|(epoch, subject)| (subject, epoch)).collect();
@@ -296,26 +297,6 @@ impl SystemTx {
         }
         let reply = Reply { incarnation, epoch, through };
         Ok(Answered { reply, changed, listed: Vec::new() })
-    }
-
-    /// What was touched after an epoch, and the last epoch that is whole in the answer.
-    async fn touched_after(
-        &mut self,
-        applied: Epoch,
-        newest: Epoch,
-    ) -> Result<(Vec<(Epoch, Invalidation)>, Epoch), StoreError> {
-        if newest <= applied {
-            return Ok((Vec::new(), newest));
-        }
-        let mut touched = changes::after(self, applied, MAX_READ).await?;
-        if touched.len() < MAX_READ {
-            return Ok((touched, newest));
-        }
-        // the last one may go on behind the limit
-        let cut = touched.last().map_or(newest, |(epoch, _)| *epoch);
-        touched.retain(|(epoch, _)| *epoch < cut);
-        let through = touched.last().map_or(applied, |(epoch, _)| *epoch);
-        Ok((touched, through))
     }
 
     /// The present facts about a subject.
@@ -342,10 +323,41 @@ impl SystemTx {
     pub(super) async fn history(
         &mut self,
     ) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
-        let row = self.query_one(&READ_HISTORY, []).await?;
-        match (row.opt_int(2)?, row.opt_int(3)?) {
-            (Some(now), recorded) if recorded != Some(now) => Ok(Err(now)),
-            _ => Ok(Ok((Epoch(count(row.int(0)?)), Incarnation(count(row.int(1)?))))),
-        }
+        history_of(self.conn().flight(vec![reading_history()]).await?.last())
+    }
+}
+
+/// What was touched after an epoch, and the last epoch that is whole in the answer.
+fn touched_after(
+    applied: Epoch,
+    newest: Epoch,
+    rows: Option<&Vec<Row>>,
+) -> Result<(Vec<(Epoch, Invalidation)>, Epoch), StoreError> {
+    if newest <= applied {
+        return Ok((Vec::new(), newest));
+    }
+    let rows = rows.into_iter().flatten();
+    let mut touched = rows.map(changes::touched_of).collect::<Result<Vec<_>, _>>()?;
+    if touched.len() < MAX_READ {
+        return Ok((touched, newest));
+    }
+    // the last one may go on behind the limit
+    let cut = touched.last().map_or(newest, |(epoch, _)| *epoch);
+    touched.retain(|(epoch, _)| *epoch < cut);
+    let through = touched.last().map_or(applied, |(epoch, _)| *epoch);
+    Ok((touched, through))
+}
+
+const fn reading_history() -> Sent {
+    (&READ_HISTORY, Vec::new())
+}
+
+/// What [`reading_history`] has read; see [`SystemTx::history`].
+fn history_of(rows: Option<&Vec<Row>>) -> Result<Result<(Epoch, Incarnation), i64>, StoreError> {
+    let none = || StoreError::Internal("the authority has no row".to_owned());
+    let row = rows.and_then(|rows| rows.first()).ok_or_else(none)?;
+    match (row.opt_int(2)?, row.opt_int(3)?) {
+        (Some(now), recorded) if recorded != Some(now) => Ok(Err(now)),
+        _ => Ok(Ok((Epoch(count(row.int(0)?)), Incarnation(count(row.int(1)?))))),
     }
 }
