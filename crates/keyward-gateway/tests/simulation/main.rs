@@ -148,18 +148,23 @@ fn a_seed_says_everything() {
     }
 }
 
-/// Whether one of the first simulations notices a defect as a broken R1.
-fn is_noticed(defect: Defect) -> bool {
+/// Whether one of the first simulations notices a defect as this promise broken.
+fn is_noticed(defect: Defect, promise: &str) -> bool {
     let mut reports = (0..SEEDS_OF_A_DEFECT).map(|seed| run(seed, defect));
-    reports.any(|report| report.violations.iter().any(|it| it.contains("R1")))
+    reports.any(|report| report.violations.iter().any(|it| it.contains(promise)))
 }
 
 #[test]
 fn renewals_that_a_standby_answers_are_noticed() {
-    assert!(is_noticed(Defect::RenewalsFromStandby));
+    assert!(is_noticed(Defect::RenewalsFromStandby, "R1"));
 }
 
 #[test]
 fn clocks_that_are_far_too_slow_are_noticed() {
-    assert!(is_noticed(Defect::SlowClocks));
+    assert!(is_noticed(Defect::SlowClocks, "R1"));
+}
+
+#[test]
+fn leases_that_are_counted_on_for_too_long_are_noticed() {
+    assert!(is_noticed(Defect::LongLeases, "R4"));
 }

@@ -28,7 +28,7 @@ use crate::client::{Letter, Request};
 use crate::ledger::{Outcome, Verdict};
 use crate::primary::{Call, Said};
 use crate::remote::Remote;
-use crate::scene::{SCOPE, Scene};
+use crate::scene::{Defect, SCOPE, Scene};
 
 pub(crate) const PORT: u16 = 7_000;
 
@@ -89,7 +89,7 @@ pub(crate) async fn node(scene: Arc<Scene>, host: usize) -> turmoil::Result {
     let follower = plane.follow(Following {
         authority: Arc::clone(&remote) as Arc<_>,
         clock: Arc::clone(&machine.clock) as Arc<_>,
-        terms,
+        terms: terms_counted_on(scene.defect),
         membership: Membership { node, spread, sole: false, janitor: true },
     });
     let mut tasks = JoinSet::new();
@@ -109,6 +109,14 @@ pub(crate) async fn node(scene: Arc<Scene>, host: usize) -> turmoil::Result {
                 process.receive(number, letter, from).await;
             }));
         }
+    }
+}
+
+/// The terms that the follower goes by; the register is told the usual ones.
+fn terms_counted_on(defect: Defect) -> Terms {
+    match defect {
+        Defect::LongLeases => Terms { lease_ms: 4 * Terms::DEFAULT.lease_ms, ..Terms::DEFAULT },
+        Defect::None | Defect::RenewalsFromStandby | Defect::SlowClocks => Terms::DEFAULT,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Defect {
     RenewalsFromStandby,
     /// Clocks of every other node run at a tenth of the speed, far beyond the bound.
     SlowClocks,
+    /// Nodes count on leases that last four times as long as they tell the register.
+    LongLeases,
 }
 
 /// A node's machine; it outlives the processes on it.
