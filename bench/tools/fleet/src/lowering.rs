@@ -116,6 +116,9 @@ impl Fleet {
                     return self.answered(lowering, &called, attempt).await;
                 }
                 Ok(called) if called.status < 500 && called.status != 429 => {
+                    if self.came_too_late(&lowering).await {
+                        return Lowered { attempts: attempt, ..Lowered::default() };
+                    }
                     let text = refusal(&called);
                     let known = lowering.done_codes.iter().any(|code| text.ends_with(code));
                     if attempt == 1 || !known {
@@ -133,6 +136,27 @@ impl Fleet {
         let story = json!({ "path": lowering.path, "attempts": attempt });
         self.ledger.violation("R5", story);
         Lowered { attempts: attempt, ..Lowered::default() }
+    }
+
+    /// Whether an expiry that was refused had passed before any call with it was carried out: then
+    /// nothing was lowered.
+    async fn came_too_late(&self, lowering: &Lowering) -> bool {
+        let Some(expiry) = lowering.not_before else { return false };
+        let late = moment::now_ns() + GIVE_UP_NS;
+        while moment::now_ns() < late {
+            let node = self.chance.below(self.nodes.len());
+            let call = ("GET", lowering.path.as_str());
+            if let Ok(Called { status: 200, body, .. }) =
+                self.call_node(node, call, "", &Value::Null).await
+            {
+                let set = body.get("expiresAt").and_then(Value::as_str);
+                let unset = set.and_then(|at| at.parse::<Timestamp>().ok()) != Some(expiry);
+                self.ledger.tally().add("expiriesTooLate", u64::from(unset));
+                return unset;
+            }
+            moment::pause(TRY_AGAIN).await;
+        }
+        false
     }
 
     async fn answered(

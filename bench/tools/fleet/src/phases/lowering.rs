@@ -11,6 +11,7 @@ use super::{Run, latencies};
 use crate::control::{Home, text};
 use crate::faults::Faults;
 use crate::fleet::Fleet;
+use crate::ledger::Key;
 use crate::load::{Kind, Load};
 use crate::lowering::{Lowered, Lowering};
 use crate::moment;
@@ -18,7 +19,9 @@ use crate::moment;
 /// Lowerings of one kind at once.
 const AT_ONCE: usize = 12;
 /// How far ahead an earlier expiry is set.
-const EXPIRY_AHEAD_MS: i64 = 1_000;
+const EXPIRY_AHEAD_MS: i64 = 6_000;
+/// Keys of which one is rotated by a call that is answered.
+const ROTATE_ATTEMPTS: u32 = 20;
 /// A network that nobody here calls from.
 const ELSEWHERE: &str = "203.0.113.0/24";
 /// A role whose areas do not hold the route.
@@ -124,7 +127,10 @@ async fn prepare(fleet: &Arc<Fleet>, way: Way, home: &Home) -> anyhow::Result<Lo
         }
         _ => home.clone(),
     };
-    let key = fleet.key(&home).await?;
+    let key = match way {
+        Way::EndOfOverlap => rotated(fleet, &home).await?,
+        _ => fleet.key(&home).await?,
+    };
     let (tenant, owner) = (format!("/v1/tenants/{}", home.tenant), &home.owner);
     let at = format!("{tenant}/keys/{}", key.id);
     let mut not_before = None;
@@ -148,14 +154,28 @@ async fn prepare(fleet: &Arc<Fleet>, way: Way, home: &Home) -> anyhow::Result<Lo
             ("PATCH", at, json!({ "expiresAt": expiry.to_string() }))
         }
         Way::NarrowerIpList => ("PATCH", at, json!({ "ipAllowlist": [ELSEWHERE] })),
-        Way::EndOfOverlap => {
-            let rotate = json!({ "overlapSeconds": 86_400 });
-            let called = fleet.make(&format!("{at}/rotate"), &rotate).await?;
-            text(&called.body, "/secret")?;
-            ("POST", format!("{at}/end-overlap"), Value::Null)
-        }
+        Way::EndOfOverlap => ("POST", format!("{at}/end-overlap"), Value::Null),
     };
     let done_codes = &["conflict", "not_found", "validation_failed"];
     let (keys, tenant) = (vec![key], home.tenant);
     Ok(Lowering { keys, method, path, body, not_before, tenant, done_codes })
+}
+
+/// A key with a successor beside it.
+async fn rotated(fleet: &Arc<Fleet>, home: &Home) -> anyhow::Result<Arc<Key>> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let key = fleet.key(home).await?;
+        let path = format!("/v1/tenants/{}/keys/{}/rotate", home.tenant, key.id);
+        match fleet.make(&path, &json!({ "overlapSeconds": 86_400 })).await {
+            Ok(called) => {
+                text(&called.body, "/secret")?;
+                return Ok(key);
+            }
+            // rotated by a call whose answer was lost: another key must do
+            Err(_) if attempt < ROTATE_ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
