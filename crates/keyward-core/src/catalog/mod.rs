@@ -1,5 +1,6 @@
 //! The catalogue of a product: its scopes, areas, roles and public routes, resolved to bits.
 
+mod forwarding;
 mod mint;
 mod openapi;
 mod route;
@@ -7,6 +8,7 @@ mod suggest;
 
 use std::collections::BTreeMap;
 
+pub use forwarding::Forwarding;
 pub use route::{Alternative, Method, Route, RouteMatch};
 
 use serde_json::Value;

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::catalog::route::{Alternative, Method, Route};
-use crate::catalog::{AreaSet, Catalog};
+use crate::catalog::{AreaSet, Catalog, Forwarding};
 use crate::error::{Error, Result};
 use crate::profile::AuthorityMode;
 use crate::scope::ScopeSet;
@@ -123,6 +123,7 @@ fn read_operation(
         accepted: accepted.join(";"),
         builtin: text("x-keyward-builtin"),
         strict: is_strict(catalog.mode, method, operation, &at)?,
+        forwarding: Forwarding::read(method, operation).map_err(|text| refuse(&at, text))?,
     })
 }
 

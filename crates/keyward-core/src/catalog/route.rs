@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::catalog::AreaSet;
+use crate::catalog::{AreaSet, Forwarding};
 use crate::error::{Error, Result};
 use crate::scope::ScopeSet;
 
@@ -92,6 +92,8 @@ pub struct Route {
     pub builtin: Option<String>,
     /// Whether it is never decided from memory alone: the authority is asked each time.
     pub strict: bool,
+    /// How its requests are forwarded.
+    pub forwarding: Forwarding,
 }
 
 /// What the allowlist says of a request.

@@ -63,7 +63,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{Alternative, AreaSet, Method};
+    use crate::catalog::{Alternative, AreaSet, Forwarding, Method};
 
     fn catalog() -> Catalog {
         let scope = |about: &str| json!({ "description": about });
@@ -113,6 +113,7 @@ mod tests {
             accepted: String::new(),
             builtin: None,
             strict: false,
+            forwarding: Forwarding::default(),
         }
     }
 
