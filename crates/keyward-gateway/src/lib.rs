@@ -37,7 +37,10 @@ pub use lent::Peer;
 pub use metrics::Metrics;
 pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};
 pub use proxy::body::{BodyError, BoxedBody};
-pub use proxy::{AssertionKey, InvalidUpstream, UpstreamConfig};
+pub use proxy::{
+    AssertionKey, Balance, HealthPolicy, InvalidUpstream, UpstreamConfig, UpstreamProtocol,
+    UpstreamTls,
+};
 pub use server::{
     ConnectionLimits, Fallback, GatewayOptions, GatewayServer, InternalServer, LentServer,
     ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT, head_length,

@@ -11,7 +11,7 @@ use keyward_core::catalog::Catalog;
 use keyward_core::decision::Step;
 use keyward_core::error::ErrorCode;
 
-use crate::proxy::Loss;
+use crate::proxy::{Loss, Upstreams};
 use crate::record::Outcome;
 
 /// Upper ends of the buckets of the duration histogram, in milliseconds.
@@ -40,6 +40,7 @@ pub(crate) struct Counted {
 #[derive(Debug)]
 pub struct Metrics {
     catalog: Arc<Catalog>,
+    upstreams: Arc<Upstreams>,
     /// One row for each route and one for none; one column for each code, one for success, and
     /// one for callers that left.
     requests: Box<[AtomicU64]>,
@@ -58,11 +59,12 @@ const UNSURE_COLUMN: usize = Step::ALL.len();
 const CUT_COLUMNS: usize = UNSURE_COLUMN + 1;
 
 impl Metrics {
-    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, upstreams: Arc<Upstreams>) -> Self {
         let routes = catalog.routes().len();
         let zeros = |cells: usize| (0..cells).map(|_| AtomicU64::new(0)).collect();
         Self {
             catalog,
+            upstreams,
             requests: zeros((routes + 1) * COLUMNS),
             cuts: zeros(routes * CUT_COLUMNS),
             statuses: Default::default(),
@@ -156,6 +158,29 @@ impl Metrics {
         ]
     }
 
+    fn encode_upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_upstream_up",
+            "Whether an address of an upstream takes requests: 1 or 0",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (upstream, address, up) in self.upstreams.addresses() {
+            let labels = [("upstream", upstream), ("address", address)];
+            family.encode_family(&labels)?.encode_gauge(&u64::from(up))?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_upstream_repeats",
+            "Requests that were sent to an upstream a second time",
+            None,
+            MetricType::Counter,
+        )?;
+        for (upstream, count) in self.upstreams.repeats() {
+            encode_count(&mut family.encode_family(&[("upstream", upstream)])?, count)?;
+        }
+        Ok(())
+    }
+
     fn encode_statuses(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let mut family = encoder.encode_descriptor(
             "keyward_gateway_responses",
@@ -193,6 +218,7 @@ impl Collector for Metrics {
         self.encode_requests(&mut encoder)?;
         self.encode_cuts(&mut encoder)?;
         self.encode_statuses(&mut encoder)?;
+        self.encode_upstreams(&mut encoder)?;
         self.encode_durations(&mut encoder)
     }
 }

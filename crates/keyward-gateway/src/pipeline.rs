@@ -358,7 +358,8 @@ impl<'p> Exchange<'p> {
         let Some(key) = &self.record.key else {
             return Err(Error::internal("a permit without a key").into());
         };
-        let Some(upstream) = self.plane.upstreams.of(key.environment) else {
+        let route = self.record.matched.map_or(usize::MAX, |matched| matched.position);
+        let Some(upstream) = self.plane.upstreams.of(key.environment, route) else {
             let text = format!("There is no API behind this gateway for {} keys", key.environment);
             return Err(Error::new(ErrorCode::Unavailable, text).into());
         };
@@ -377,10 +378,10 @@ impl<'p> Exchange<'p> {
             standing: &self.arrival.standing,
         };
         let has_body = !body.is_end_stream();
-        forward(permit, upstream, &passage, parts, body).await.map_err(|error| {
+        forward(permit, upstream, &passage, parts, body).await.map_err(|refusal| {
             // what is left of a refused body is never read, unless it is the upstream that failed
-            let gives_up = error.code() != ErrorCode::UpstreamUnreachable;
-            if has_body && gives_up { Refusal::closing(error) } else { error.into() }
+            let gives_up = refusal.error.code() != ErrorCode::UpstreamUnreachable;
+            Refusal { close: has_body && gives_up, ..refusal }
         })
     }
 

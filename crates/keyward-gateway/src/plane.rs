@@ -1,5 +1,6 @@
 //! The data plane of a node: what it decides with, and what it does with a decision.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
@@ -20,7 +21,7 @@ use crate::client_address::Networks;
 use crate::failed_callers::FailedCallers;
 use crate::keyset::KeySet;
 use crate::metrics::Metrics;
-use crate::proxy::{InvalidUpstream, UpstreamConfig, Upstreams};
+use crate::proxy::{self, InvalidUpstream, UpstreamConfig, Upstreams};
 use crate::usage::{Usage, UsageRow};
 
 /// What a data plane is made of.
@@ -80,7 +81,7 @@ pub struct DataPlane {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) authority: Knowledge,
     pub(crate) product: Product,
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) policy: PlanePolicy,
     pub(crate) recorder: Recorder,
 }
@@ -114,7 +115,9 @@ pub(crate) struct Recorder {
 impl DataPlane {
     /// A data plane; the message names what to fix.
     pub fn new(config: DataPlaneConfig) -> Result<Self, InvalidConfig> {
-        let metrics = Arc::new(Metrics::new(Arc::clone(&config.product.catalog)));
+        let catalog = Arc::clone(&config.product.catalog);
+        let upstreams = Arc::new(Upstreams::new(config.upstreams, &catalog)?);
+        let metrics = Arc::new(Metrics::new(catalog, Arc::clone(&upstreams)));
         Ok(Self {
             clock: config.clock,
             authority: Knowledge {
@@ -125,7 +128,7 @@ impl DataPlane {
                 follower: OnceLock::new(),
             },
             product: Product::new(config.product)?,
-            upstreams: Upstreams::new(config.upstreams)?,
+            upstreams,
             policy: config.policy,
             recorder: Recorder { usage: Usage::new(), metrics },
         })
@@ -155,6 +158,12 @@ impl DataPlane {
             Follower::new(following, keys, tokens, Arc::clone(&known.lease))
         };
         Arc::clone(known.follower.get_or_init(make))
+    }
+
+    /// Looks after the addresses of the upstreams for as long as it is polled. Until then none is
+    /// taken out, because nothing would take it in again.
+    pub async fn check_upstreams(&self) -> Infallible {
+        proxy::check(&self.upstreams).await
     }
 
     /// The lease under which this plane decides. A program whose sets nobody else changes may grant

@@ -1,7 +1,7 @@
 //! Bodies on their way through: counted, watched, never kept.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -113,6 +113,10 @@ pub(crate) struct Watch(Arc<Watched>);
 #[derive(Default)]
 struct Watched {
     progress: AtomicU8,
+    /// Frames that were handed on.
+    taken: AtomicU32,
+    /// Whether the caller is waited for.
+    waits: AtomicBool,
     finished_at: OnceLock<Instant>,
     body: AtomicWaker,
 }
@@ -132,6 +136,12 @@ impl Watch {
     /// When the last byte was handed on.
     pub(crate) fn finished_at(&self) -> Option<Instant> {
         self.0.finished_at.get().copied()
+    }
+
+    /// How many frames were taken, unless it is the caller that is waited for.
+    pub(crate) fn taken_while_more_is_there(&self) -> Option<u32> {
+        let waits = self.0.waits.load(Ordering::Relaxed);
+        (!waits).then(|| self.0.taken.load(Ordering::Relaxed))
     }
 
     fn finish(&self) {
@@ -197,6 +207,7 @@ impl RequestBody {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            self.watch.0.waits.store(true, Ordering::Relaxed);
             self.watch.0.body.register(cx.waker());
             if self.watch.progress() == Progress::Abandoned {
                 return Poll::Ready(Some(Err(BodyError::Abandoned)));
@@ -205,6 +216,8 @@ impl RequestBody {
             return Poll::Ready(Some(self.fail(Progress::TimedOut, BodyError::TimedOut)));
         };
         self.idle.rest();
+        self.watch.0.waits.store(false, Ordering::Relaxed);
+        self.watch.0.taken.fetch_add(1, Ordering::Relaxed);
         let frame = match next {
             // trailers of a request have no meaning we could vouch for; they end here
             Some(Ok(frame)) if frame.is_trailers() => None,
@@ -273,9 +286,9 @@ impl UpstreamBody {
         incoming: Incoming,
         lease: Lease,
         upload: Option<Watch>,
-        idle: Duration,
+        idle: IdleTimer,
     ) -> Self {
-        Self { incoming, lease: Some(lease), upload, idle: IdleTimer::new(idle) }
+        Self { incoming, lease: Some(lease), upload, idle }
     }
 
     /// The answer is complete. Its connection is reused only if the request was sent whole.
@@ -302,6 +315,10 @@ impl Body for UpstreamBody {
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
         };
         body.idle.rest();
+        if body.idle.is_over() {
+            body.lease = None;
+            return Poll::Ready(Some(Err(BodyError::TimedOut)));
+        }
         match next {
             Some(Ok(frame)) if frame.is_data() => {
                 if body.incoming.is_end_stream() {
@@ -342,13 +359,20 @@ impl Drop for UpstreamBody {
 /// Runs only while a body stands still, so that a body that never waits costs no timer.
 pub(crate) struct IdleTimer {
     after: Duration,
+    /// When it is over however much moves.
+    until: Option<Instant>,
     armed: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl IdleTimer {
     pub(crate) const fn new(after: Duration) -> Self {
-        Self { after, armed: false, sleep: None }
+        Self::within(after, None)
+    }
+
+    /// One that also ends what moves for too long in all.
+    pub(crate) const fn within(after: Duration, until: Option<Instant>) -> Self {
+        Self { after, until, armed: false, sleep: None }
     }
 
     /// Something moved.
@@ -356,11 +380,17 @@ impl IdleTimer {
         self.armed = false;
     }
 
+    /// Whether it took too long in all.
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     /// Nothing moves: ready when that has lasted for too long.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.armed {
             self.armed = true;
-            let deadline = Instant::now() + self.after;
+            let idle = Instant::now() + self.after;
+            let deadline = self.until.map_or(idle, |until| idle.min(until));
             match &mut self.sleep {
                 Some(sleep) => sleep.as_mut().reset(deadline),
                 none => *none = Some(Box::pin(sleep_until(deadline))),

@@ -2,20 +2,22 @@
 
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use keyward_core::decision::Permit;
-use keyward_core::error::{Error, ErrorCode, Result};
+use keyward_core::error::{Error, ErrorCode, Result as Checked};
 
+use crate::answer::Refusal;
 use crate::proxy::body::{
-    BodyBounds, ForwardBody, PlaneBody, Progress, RequestBody, UpstreamBody, Watch,
+    BodyBounds, ForwardBody, IdleTimer, PlaneBody, Progress, RequestBody, UpstreamBody, Watch,
 };
 use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};
+use crate::proxy::send::{Answered, SendError};
 use crate::proxy::standing::Loss;
-use crate::proxy::upstream::{SendError, Upstream};
+use crate::proxy::upstream::Upstream;
 use crate::record;
 
 const BAD_ANSWER: &str = "The API behind this gateway broke off or answered unintelligibly";
@@ -28,7 +30,7 @@ pub(crate) async fn forward(
     passage: &Passage<'_>,
     parts: &mut Parts,
     body: Incoming,
-) -> Result<Response<PlaneBody>> {
+) -> Result<Response<PlaneBody>, Refusal> {
     let bounds =
         BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
     let (body, watch) = bounded(body, bounds)?;
@@ -36,10 +38,11 @@ pub(crate) async fn forward(
     let outbound = Outbound::new(upstream, passage, permit.route(), parts, uri);
     let memory = std::mem::take(&mut parts.headers);
     let sent = upstream.send(&outbound, memory, body, watch.as_ref()).await;
-    let (response, lease) = sent.map_err(|error| upstream_error(error, &outbound))?;
+    let sent = sent.map_err(|error| refusal(error, upstream, &outbound))?;
+    let Answered { response, lease, until } = sent;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
-        return Err(error.because("101 to a request that asked for no upgrade"));
+        return Err(error.because("101 to a request that asked for no upgrade").into());
     }
     let (mut head, incoming) = response.into_parts();
     strip_response(&mut head.headers);
@@ -49,14 +52,17 @@ pub(crate) async fn forward(
         // the rest of the request is never read, so nothing may follow it on this connection
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    // that of the upstream is another hop's
+    head.version = Version::HTTP_11;
     head.extensions.clear();
     // an answer is begun once
     let _ = passage.standing.set(outbound.standing());
-    let body = UpstreamBody::new(incoming, lease, watch, upstream.config.body_idle_timeout);
+    let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
+    let body = UpstreamBody::new(incoming, lease, watch, idle);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
-fn bounded(body: Incoming, bounds: BodyBounds) -> Result<(ForwardBody, Option<Watch>)> {
+fn bounded(body: Incoming, bounds: BodyBounds) -> Checked<(ForwardBody, Option<Watch>)> {
     if body.is_end_stream() {
         return Ok((ForwardBody::Empty, None));
     }
@@ -81,11 +87,19 @@ pub(crate) fn too_large(max_bytes: u64) -> Error {
 }
 
 /// The same path and query, byte for byte, without a scheme and host.
-fn origin_form(uri: &Uri) -> Result<Uri> {
+fn origin_form(uri: &Uri) -> Checked<Uri> {
     let Some(path) = uri.path_and_query() else {
         return Err(Error::internal("a matched request has no path"));
     };
     Ok(Uri::from(path.clone()))
+}
+
+fn refusal(error: SendError, upstream: &Upstream, outbound: &Outbound<'_>) -> Refusal {
+    // before it is looked at again nothing can change
+    let next_check = upstream.config.health.interval.as_secs().max(1);
+    let retry_after = matches!(error, SendError::AllDown).then_some(next_check);
+    let refusal = Refusal::from(upstream_error(error, outbound));
+    Refusal { retry_after: retry_after.or(refusal.retry_after), ..refusal }
 }
 
 fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
@@ -97,6 +111,17 @@ fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
         }
         SendError::ConnectTimeout => {
             Error::new(ErrorCode::UpstreamTimeout, late).because("connecting took too long")
+        }
+        SendError::TotalTimeout => {
+            Error::new(ErrorCode::UpstreamTimeout, late).because("the whole exchange took too long")
+        }
+        SendError::Busy => {
+            let text = "The API behind this gateway has too many requests under way; try again";
+            Error::new(ErrorCode::Unavailable, text).because("no slot became free in time")
+        }
+        SendError::AllDown => {
+            let text = "The API behind this gateway is down; try again";
+            Error::new(ErrorCode::Unavailable, text).because("no address of the upstream is up")
         }
         SendError::FirstByteTimeout => {
             Error::new(ErrorCode::UpstreamTimeout, late).because("no first byte in time")

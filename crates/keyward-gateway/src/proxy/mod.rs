@@ -1,18 +1,32 @@
-//! The streaming reverse proxy: HTTP/1.1 on both sides, nothing buffered.
+//! The streaming reverse proxy: nothing buffered, on either side HTTP/1.1 or HTTP/2.
 
+mod address;
+mod alarm;
 pub(crate) mod body;
+mod check;
+mod config;
 mod forward;
+mod gate;
 mod headers;
+mod health;
 mod outbound;
 mod pool;
+mod send;
 mod standing;
 mod stream;
+mod streams;
+mod target;
+mod tls;
 mod upstream;
 
+pub(crate) use alarm::Alarm;
+pub(crate) use check::check;
+pub use config::{
+    AssertionKey, Balance, HealthPolicy, InvalidUpstream, UpstreamConfig, UpstreamProtocol,
+    UpstreamTls,
+};
 pub(crate) use forward::{forward, too_large};
 pub(crate) use headers::check_headers;
 pub(crate) use outbound::Passage;
-pub(crate) use pool::Alarm;
 pub(crate) use standing::{Loss, Standing, Vigil};
 pub(crate) use upstream::Upstreams;
-pub use upstream::{AssertionKey, InvalidUpstream, UpstreamConfig};

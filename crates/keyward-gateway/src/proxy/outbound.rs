@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
@@ -20,6 +21,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
 use crate::proxy::headers::passing;
 use crate::proxy::standing::Standing;
+use crate::proxy::target::{Target, Wire};
 use crate::proxy::upstream::Upstream;
 use crate::request_id::{TRACEPARENT, X_REQUEST_ID, push_traceparent, received_traceparent};
 
@@ -120,25 +122,51 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// The request. The headers given are empty; their memory is used.
+    /// For how long the whole exchange may last: as the route says, else as the upstream does.
+    pub(super) fn total_timeout(&self) -> Option<Duration> {
+        match self.route.forwarding.timeout_ms {
+            None => self.upstream.config.total_timeout,
+            Some(0) => None,
+            Some(ms) => Some(Duration::from_millis(ms)),
+        }
+    }
+
+    /// The request, but for what [`Self::aim`] sets. The headers given are empty; their memory is
+    /// used.
     pub(super) fn request(
         &self,
         mut headers: HeaderMap,
         body: ForwardBody,
     ) -> Request<ForwardBody> {
         headers.reserve(self.passing.len() + ADDED_HEADERS);
-        headers.insert(HOST, self.upstream.host.clone());
         for (name, value) in &self.passing {
             headers.append(name, value.clone());
         }
-        set_framing(&mut headers, &self.method, &body);
         self.set_identity(&mut headers);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
         request
+    }
+
+    /// Makes a request one for this address, in the version that is spoken with it.
+    pub(super) fn aim(&self, request: &mut Request<ForwardBody>, target: &Target, wire: Wire) {
+        let framing = Framing::of(&self.method, request.body());
+        let headers = request.headers_mut();
+        framing.set(headers, wire);
+        match wire {
+            Wire::Http1 => {
+                headers.insert(HOST, target.host.clone());
+                *request.uri_mut() = self.uri.clone();
+                *request.version_mut() = Version::HTTP_11;
+            }
+            Wire::Http2 => {
+                // the authority of the address says it
+                headers.remove(HOST);
+                *request.uri_mut() = target.address.uri(&self.uri);
+                *request.version_mut() = Version::HTTP_2;
+            }
+        }
     }
 
     fn set_identity(&self, headers: &mut HeaderMap) {
@@ -229,17 +257,38 @@ fn text(value: &HeaderValue) -> &str {
 }
 
 /// Every body is framed anew. A method that usually has a body says so also when it is empty.
-fn set_framing(headers: &mut HeaderMap, method: &Method, body: &ForwardBody) {
-    match (body, body.size_hint().exact()) {
-        (ForwardBody::Streaming(_), Some(bytes)) => {
-            headers.insert(CONTENT_LENGTH, bytes.into());
+#[derive(Clone, Copy)]
+enum Framing {
+    None,
+    Length(u64),
+    Unknown,
+}
+
+impl Framing {
+    fn of(method: &Method, body: &ForwardBody) -> Self {
+        match body {
+            ForwardBody::Streaming(_) => {
+                body.size_hint().exact().map_or(Self::Unknown, Self::Length)
+            }
+            ForwardBody::Empty if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+                Self::Length(0)
+            }
+            ForwardBody::Empty => Self::None,
         }
-        (ForwardBody::Streaming(_), None) => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        (ForwardBody::Empty, _) => {
-            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+
+    fn set(self, headers: &mut HeaderMap, wire: Wire) {
+        match (self, wire) {
+            (Self::None, _) => {}
+            (Self::Length(bytes), _) => {
+                headers.insert(CONTENT_LENGTH, bytes.into());
+            }
+            (Self::Unknown, Wire::Http1) => {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            // the frames say where it ends
+            (Self::Unknown, Wire::Http2) => {
+                headers.remove(TRANSFER_ENCODING);
             }
         }
     }

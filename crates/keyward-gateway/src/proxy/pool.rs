@@ -1,31 +1,33 @@
-//! Connections to upstreams: a stack for each thread, so that taking one costs no lock.
+//! Channels to upstreams: for each thread its own, so that taking one costs no lock.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
 use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::proxy::alarm::Alarm;
 use crate::proxy::body::ForwardBody;
+use crate::proxy::streams::{Multiplexed, Stream};
+use crate::proxy::target::{Target, UnderWay, Wire};
 
-type Sender = SendRequest<ForwardBody>;
-
-/// Idle connections of one thread to one upstream.
+/// Idle connections of one thread to one address.
 const MAX_IDLE: usize = 256;
 /// Connections that are looked at when the one on top has not settled yet.
 const MAX_UNSETTLED: usize = 4;
+/// What a request adds to the credit for sending some a second time, and what such a one costs:
+/// one in ten, so that an outage is not made worse by repeating every request.
+const CREDIT_OF_A_REQUEST: u32 = 1;
+const COST_OF_A_REPEAT: u32 = 10;
+/// The most that is saved up, by each thread for each address.
+const MAX_CREDIT: u32 = 10 * COST_OF_A_REPEAT;
 
-struct Idle {
-    connection: Connection,
-    since_ns: u64,
-}
-
-/// A connection to an upstream, and the alarm for the answers that come on it.
+/// A connection that carries one request at a time, and the alarm for the answers that come on it.
 pub(super) struct Connection {
-    pub(super) sender: Sender,
+    pub(super) sender: SendRequest<ForwardBody>,
     pub(super) alarm: Alarm,
     pub(super) _driver: Driver,
 }
@@ -46,46 +48,64 @@ impl Drop for Driver {
     }
 }
 
-/// A deadline that mostly moves away before it is reached: the timer behind it stays where it is
-/// until it rings.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    due: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+/// What carries one exchange.
+pub(super) enum Channel {
+    /// HTTP/1.1.
+    Connection(Connection),
+    /// One stream among others (HTTP/2).
+    Stream(Stream),
 }
 
-impl Alarm {
-    pub(crate) const fn set(&mut self, due: Instant) {
-        self.due = Some(due);
+impl Channel {
+    pub(super) const fn wire(&self) -> Wire {
+        match self {
+            Self::Connection(_) => Wire::Http1,
+            Self::Stream(_) => Wire::Http2,
+        }
     }
+}
 
-    /// Ready when the deadline has passed; never, when none was set.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.due else {
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() > due {
-            timer.as_mut().reset(due);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= due {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(due);
-        }
+struct Idle {
+    connection: Connection,
+    since_ns: u64,
+}
+
+/// Idle connections that every thread may take: those of an upstream whose requests are bounded,
+/// so that no thread keeps what another waits for.
+#[derive(Default)]
+pub(super) struct Common(Mutex<VecDeque<Idle>>);
+
+/// What one thread keeps for one address.
+struct Kept {
+    idle: VecDeque<Idle>,
+    multiplexed: Vec<Multiplexed>,
+    credit: u32,
+}
+
+impl Kept {
+    const fn new() -> Self {
+        Self { idle: VecDeque::new(), multiplexed: Vec::new(), credit: MAX_CREDIT }
     }
 }
 
 thread_local! {
-    static STACKS: RefCell<Vec<(u64, VecDeque<Idle>)>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<(u64, Kept)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A connection in use, and how it goes back.
+/// What a request holds where requests are counted or bounded.
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) common: Option<Arc<Common>>,
+    pub(super) _under_way: Option<UnderWay>,
+    /// Last, so that whoever gets it finds the connection that was given back.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+/// A channel in use, and how it goes back.
 pub(crate) struct Lease {
-    pub(super) connection: Connection,
-    pub(super) upstream: u64,
+    pub(super) channel: Channel,
+    pub(super) held: Option<Box<Held>>,
+    pub(super) target: u64,
     pub(super) now_ns: u64,
     pub(super) idle_ns: u64,
 }
@@ -93,49 +113,99 @@ pub(crate) struct Lease {
 impl Lease {
     /// Puts the connection on top of this thread's stack, where the next request finds it warm.
     pub(crate) fn give_back(self) {
-        if self.connection.sender.is_closed() {
+        let Channel::Connection(connection) = self.channel else {
+            return;
+        };
+        if connection.sender.is_closed() {
             return;
         }
-        with_stack(self.upstream, |stack| {
-            let limit = self.now_ns.saturating_sub(self.idle_ns);
-            while stack.len() >= MAX_IDLE || stack.front().is_some_and(|it| it.since_ns < limit) {
-                stack.pop_front();
-            }
-            stack.push_back(Idle { connection: self.connection, since_ns: self.now_ns });
-        });
+        let limit = self.now_ns.saturating_sub(self.idle_ns);
+        let idle = Idle { connection, since_ns: self.now_ns };
+        match self.held.as_ref().and_then(|held| held.common.as_ref()) {
+            Some(common) => push(&mut common.0.lock(), idle, limit),
+            None => with_kept(self.target, |kept| push(&mut kept.idle, idle, limit)),
+        }
     }
 }
 
-/// The warmest connection that can be used at once.
-pub(super) fn take(upstream: u64, now_ns: u64, idle_ns: u64) -> Option<Connection> {
-    with_stack(upstream, |stack| {
-        let limit = now_ns.saturating_sub(idle_ns);
-        let mut unsettled = 0;
-        while unsettled < MAX_UNSETTLED.min(stack.len()) {
-            let position = stack.len() - 1 - unsettled;
-            let idle = stack.get(position)?;
-            if idle.since_ns < limit || idle.connection.sender.is_closed() {
-                stack.remove(position);
-            } else if idle.connection.sender.is_ready() {
-                return stack.remove(position).map(|idle| idle.connection);
-            } else {
-                unsettled += 1;
-            }
+fn push(stack: &mut VecDeque<Idle>, idle: Idle, limit_ns: u64) {
+    while stack.len() >= MAX_IDLE || stack.front().is_some_and(|it| it.since_ns < limit_ns) {
+        stack.pop_front();
+    }
+    stack.push_back(idle);
+}
+
+/// The warmest channel that can be used at once.
+pub(super) fn take(target: &Target, now_ns: u64, idle_ns: u64) -> Option<Channel> {
+    let limit = now_ns.saturating_sub(idle_ns);
+    with_kept(target.id, |kept| {
+        kept.credit = (kept.credit + CREDIT_OF_A_REQUEST).min(MAX_CREDIT);
+        match (target.wire(), &target.common) {
+            (Some(Wire::Http2), _) => take_stream(kept, now_ns, limit),
+            (_, None) => take_idle(&mut kept.idle, limit, MAX_UNSETTLED).map(Channel::Connection),
+            (_, Some(common)) => take_common(common, limit).map(Channel::Connection),
         }
-        None
     })
 }
 
-fn with_stack<T>(upstream: u64, use_it: impl FnOnce(&mut VecDeque<Idle>) -> T) -> T {
-    STACKS.with_borrow_mut(|stacks| {
-        let known = stacks.iter().position(|(id, _)| *id == upstream);
+fn take_idle(stack: &mut VecDeque<Idle>, limit_ns: u64, patience: usize) -> Option<Connection> {
+    let mut unsettled = 0;
+    while unsettled < patience.min(stack.len()) {
+        let position = stack.len() - 1 - unsettled;
+        let idle = stack.get(position)?;
+        if idle.since_ns < limit_ns || idle.connection.sender.is_closed() {
+            stack.remove(position);
+        } else if idle.connection.sender.is_ready() {
+            return stack.remove(position).map(|idle| idle.connection);
+        } else {
+            unsettled += 1;
+        }
+    }
+    None
+}
+
+/// Of connections whose number is bounded, one that has not settled makes room for a new one.
+fn take_common(common: &Common, limit_ns: u64) -> Option<Connection> {
+    let mut stack = common.0.lock();
+    let depth = stack.len();
+    let found = take_idle(&mut stack, limit_ns, depth);
+    if found.is_none() {
+        stack.pop_front();
+    }
+    // its timer belongs to the runtime of the thread that used it last
+    found.map(|connection| Connection { alarm: Alarm::default(), ..connection })
+}
+
+fn take_stream(kept: &mut Kept, now_ns: u64, limit_ns: u64) -> Option<Channel> {
+    kept.multiplexed.retain(|it| it.is_usable(limit_ns));
+    let stream = kept.multiplexed.iter().find_map(|it| it.stream(now_ns));
+    stream.map(Channel::Stream)
+}
+
+/// Keeps a connection for the streams of this thread.
+pub(super) fn keep(target: &Target, connection: Multiplexed) {
+    with_kept(target.id, |kept| kept.multiplexed.push(connection));
+}
+
+/// Whether a request to this address may be sent a second time.
+pub(super) fn may_repeat(target: &Target) -> bool {
+    with_kept(target.id, |kept| {
+        let left = kept.credit.checked_sub(COST_OF_A_REPEAT);
+        kept.credit = left.unwrap_or(kept.credit);
+        left.is_some()
+    })
+}
+
+fn with_kept<T>(target: u64, use_it: impl FnOnce(&mut Kept) -> T) -> T {
+    KEPT.with_borrow_mut(|all| {
+        let known = all.iter().position(|(id, _)| *id == target);
         let position = known.unwrap_or_else(|| {
-            stacks.push((upstream, VecDeque::new()));
-            stacks.len() - 1
+            all.push((target, Kept::new()));
+            all.len() - 1
         });
-        match stacks.get_mut(position) {
-            Some((_, stack)) => use_it(stack),
-            None => use_it(&mut VecDeque::new()),
+        match all.get_mut(position) {
+            Some((_, kept)) => use_it(kept),
+            None => use_it(&mut Kept::new()),
         }
     })
 }

@@ -6,18 +6,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::proxy::body::IdleTimer;
 
 /// A connection that fails when the upstream takes nothing for too long.
-pub(super) struct Stream {
-    stream: TcpStream,
+pub(super) struct Stream<S> {
+    stream: S,
     stall: IdleTimer,
 }
 
-impl Stream {
-    pub(super) const fn new(stream: TcpStream, idle: Duration) -> Self {
+impl<S> Stream<S> {
+    pub(super) const fn new(stream: S, idle: Duration) -> Self {
         Self { stream, stall: IdleTimer::new(idle) }
     }
 
@@ -35,7 +34,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -45,7 +44,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +66,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

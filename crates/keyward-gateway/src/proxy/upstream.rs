@@ -1,295 +1,267 @@
-//! Where permitted requests go, and how the exchange with an upstream can fail.
+//! Where permitted requests go.
 
-use std::future::poll_fn;
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, ready};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use keyward_core::catalog::{Catalog, Route};
+use keyward_core::environment::Environment;
 
-use keyward_core::assertion::SigningKey;
-use keyward_core::environment::{Environment, EnvironmentSet};
-
-use crate::proxy::body::{ForwardBody, Progress, Watch};
-use crate::proxy::outbound::Outbound;
-use crate::proxy::pool::{self, Alarm, Connection, Driver, Lease};
-use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
-use crate::proxy::stream::Stream;
-
-/// The most headers an upstream may answer with.
-const MAX_RESPONSE_HEADERS: usize = 200;
-
-/// The key behind the assertions an upstream gets.
-pub type AssertionKey = std::sync::Arc<SigningKey>;
-
-/// One upstream, as it is configured.
-pub struct UpstreamConfig {
-    /// The environments whose requests go there.
-    pub environments: EnvironmentSet,
-    /// `http://host:port`, without a path: the path that was matched is the path that is sent.
-    pub url: String,
-    /// The `aud` claim of its assertions.
-    pub audience: String,
-    /// The key its assertions are signed with.
-    pub assertion_key: AssertionKey,
-    /// For how long a connection may take to open.
-    pub connect_timeout: Duration,
-    /// For how long the first byte of an answer may take once the request was sent whole.
-    pub first_byte_timeout: Duration,
-    /// For how long a body may stand still, in either direction.
-    pub body_idle_timeout: Duration,
-    /// For how long an unused connection is kept.
-    pub pool_idle_timeout: Duration,
-}
-
-impl UpstreamConfig {
-    /// An upstream with the default deadlines: 5 s to connect, a minute to the first byte, a minute
-    /// for a body that stands still, 55 s for an unused connection.
-    pub fn new(
-        environments: EnvironmentSet,
-        url: impl Into<String>,
-        audience: impl Into<String>,
-        assertion_key: AssertionKey,
-    ) -> Self {
-        Self {
-            environments,
-            url: url.into(),
-            audience: audience.into(),
-            assertion_key,
-            connect_timeout: Duration::from_secs(5),
-            first_byte_timeout: Duration::from_mins(1),
-            body_idle_timeout: Duration::from_mins(1),
-            pool_idle_timeout: Duration::from_secs(55),
-        }
-    }
-}
-
-/// Why an upstream cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidUpstream {
-    /// Not `http://host[:port]`.
-    #[error("{0}: write the upstream as http://host:port")]
-    Url(String),
-    /// `https` is not offered yet.
-    #[error("{0}: https upstreams are not supported yet; put a TLS proxy on the same host")]
-    Tls(String),
-    /// A path behind the host.
-    #[error("{0}: an upstream has no path; the path that was matched is the path that is sent")]
-    Path(String),
-    /// Two upstreams claim one environment.
-    #[error("more than one upstream is set for {0}")]
-    Twice(Environment),
-}
-
-/// How an exchange with an upstream failed.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    Connect(io::Error),
-    ConnectTimeout,
-    FirstByteTimeout,
-    /// The upstream takes no more of the request's body.
-    UploadStalled,
-    /// The caller's own body failed.
-    Body(Progress),
-    /// The key lost its authority before the body had ended.
-    Lost(Loss),
-    /// The upstream broke off, or its answer is not HTTP/1.1.
-    Broken(hyper::Error),
-}
+use crate::proxy::address::Address;
+use crate::proxy::config::{
+    Balance, InvalidUpstream, MAX_ADDRESSES, UpstreamConfig, UpstreamProtocol,
+};
+use crate::proxy::gate::Gate;
+use crate::proxy::target::Target;
+use crate::proxy::tls::Trust;
 
 /// An upstream that is ready for use.
 pub(crate) struct Upstream {
-    id: u64,
-    authority: Authority,
-    pub(crate) host: HeaderValue,
     pub(crate) config: UpstreamConfig,
+    pub(super) targets: Box<[Target]>,
+    pub(super) gate: Option<Gate>,
+    /// Whether addresses that were taken out are brought back; unless they are, none is taken out.
+    pub(super) is_checked: AtomicBool,
+    /// Requests that were sent a second time.
+    pub(super) repeats: AtomicU64,
+    /// Where the next request begins to look for an address.
+    next: AtomicUsize,
 }
 
-/// The upstreams of a node, by environment.
-pub(crate) struct Upstreams(Box<[Upstream]>);
+/// The upstreams of a node, by route and environment.
+pub(crate) struct Upstreams {
+    all: Box<[Upstream]>,
+    /// For each route of the catalogue, the position of its upstream in each environment.
+    by_route: Box<[[Option<usize>; Environment::ALL.len()]]>,
+}
+
+/// Addresses that a request was tried at already, as bits of their positions.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tried(u64);
 
 impl Upstreams {
-    pub(crate) fn new(configs: Vec<UpstreamConfig>) -> Result<Self, InvalidUpstream> {
-        for environment in Environment::ALL {
-            let claims = configs.iter().filter(|it| it.environments.contains(environment));
-            if claims.count() > 1 {
-                return Err(InvalidUpstream::Twice(environment));
-            }
+    pub(crate) fn new(
+        configs: Vec<UpstreamConfig>,
+        catalog: &Catalog,
+    ) -> Result<Self, InvalidUpstream> {
+        let upstreams: Result<Box<[_]>, _> = configs.into_iter().map(Upstream::new).collect();
+        let all = upstreams?;
+        for upstream in &all {
+            check_paths(upstream, catalog.routes())?;
         }
-        configs.into_iter().map(Upstream::new).collect::<Result<_, _>>().map(Self)
+        let row = |route: &Route| -> Result<_, InvalidUpstream> {
+            let mut row = [None; Environment::ALL.len()];
+            for (place, environment) in row.iter_mut().zip(Environment::ALL) {
+                *place = choose(&all, environment, route)?;
+            }
+            Ok(row)
+        };
+        let by_route = catalog.routes().iter().map(row).collect::<Result<_, _>>()?;
+        Ok(Self { all, by_route })
     }
 
-    pub(crate) fn of(&self, environment: Environment) -> Option<&Upstream> {
-        self.0.iter().find(|it| it.config.environments.contains(environment))
+    /// The upstream of a route, by the route's position in the catalogue.
+    pub(crate) fn of(&self, environment: Environment, route: usize) -> Option<&Upstream> {
+        let position = *self.by_route.get(route)?.get(environment as usize)?;
+        self.all.get(position?)
     }
+
+    pub(super) fn all(&self) -> &[Upstream] {
+        &self.all
+    }
+
+    /// Each address with the name of its upstream, and whether it takes requests.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.all.iter().flat_map(|upstream| {
+            let label = upstream.config.label();
+            let shown = |it: &'_ Target| !it.health.is_down();
+            upstream.targets.iter().map(move |it| (label, it.address.text.as_str(), shown(it)))
+        })
+    }
+
+    /// How many requests were sent to each upstream a second time.
+    pub(crate) fn repeats(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.all.iter().map(|it| (it.config.label(), it.repeats.load(Ordering::Relaxed)))
+    }
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.addresses()).finish()
+    }
+}
+
+/// The position of the upstream that takes a route: the one it asks for, else that of the longest
+/// path, else the one that takes the rest. The only one of an environment takes everything.
+fn choose(
+    all: &[Upstream],
+    environment: Environment,
+    route: &Route,
+) -> Result<Option<usize>, InvalidUpstream> {
+    let candidates: Vec<(usize, &UpstreamConfig)> = all
+        .iter()
+        .map(|upstream| &upstream.config)
+        .enumerate()
+        .filter(|(_, config)| config.environments.contains(environment))
+        .collect();
+    let shown = || format!("{} {}", route.method, route.template);
+    let only = |found: Vec<usize>, what: String| match *found.as_slice() {
+        [] => Ok(None),
+        [position] => Ok(Some(position)),
+        _ => Err(InvalidUpstream::Twice(environment, what)),
+    };
+    let positions = |matches: &dyn Fn(&UpstreamConfig) -> bool| -> Vec<usize> {
+        let matching = candidates.iter().filter(|(_, config)| matches(config));
+        matching.map(|(position, _)| *position).collect()
+    };
+    let chosen = match (candidates.as_slice(), &route.forwarding.upstream) {
+        ([], _) => return Ok(None),
+        ([(position, _)], _) => Some(*position),
+        (_, Some(name)) => {
+            let named = positions(&|config| config.name.as_ref() == Some(name));
+            let unknown = || InvalidUpstream::Unknown(environment, shown(), name.clone());
+            Some(only(named, format!("the name {name}"))?.ok_or_else(unknown)?)
+        }
+        (_, None) => {
+            let longest = |config: &UpstreamConfig| {
+                let below = config.paths.iter().filter(|path| is_below(&route.template, path));
+                below.map(|path| path.trim_end_matches('/').len()).max()
+            };
+            let best = candidates.iter().filter_map(|(_, config)| longest(config)).max();
+            let by_path = match best {
+                Some(_) => only(positions(&|config| longest(config) == best), shown())?,
+                None => None,
+            };
+            let rest = || only(positions(&takes_the_rest), "the rest".to_owned());
+            by_path.map_or_else(rest, |position| Ok(Some(position)))?
+        }
+    };
+    match &chosen {
+        None if route.builtin.is_none() => Err(InvalidUpstream::Untaken(environment, shown())),
+        Some(position) => {
+            let config = all.get(*position).map(|it| &it.config);
+            let refused = config.filter(|config| {
+                route.forwarding.websocket && config.protocol == UpstreamProtocol::Http2
+            });
+            let wrong = |config: &UpstreamConfig| {
+                InvalidUpstream::NoUpgrade(config.label().to_owned(), shown())
+            };
+            refused.map_or(Ok(chosen), |config| Err(wrong(config)))
+        }
+        None => Ok(None),
+    }
+}
+
+const fn takes_the_rest(config: &UpstreamConfig) -> bool {
+    config.name.is_none() && config.paths.is_empty()
+}
+
+/// Whether a template lies below a path, segment by segment.
+fn is_below(template: &str, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    template.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A path that no route has is a mistake that would send requests to the wrong upstream.
+fn check_paths(upstream: &Upstream, routes: &[Route]) -> Result<(), InvalidUpstream> {
+    let paths = &upstream.config.paths;
+    let idle = paths.iter().find(|path| {
+        !path.starts_with('/') || !routes.iter().any(|route| is_below(&route.template, path))
+    });
+    idle.map_or(Ok(()), |path| {
+        Err(InvalidUpstream::NoRoute(upstream.config.label().to_owned(), path.clone()))
+    })
 }
 
 impl Upstream {
     fn new(config: UpstreamConfig) -> Result<Self, InvalidUpstream> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let url = || InvalidUpstream::Url(config.url.clone());
-        let uri: Uri = config.url.parse().map_err(|_| url())?;
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err(InvalidUpstream::Tls(config.url));
-        }
-        if uri.scheme() != Some(&Scheme::HTTP) {
-            return Err(url());
-        }
-        if uri.path() != "/" || uri.query().is_some() {
-            return Err(InvalidUpstream::Path(config.url));
-        }
-        let authority = uri.authority().cloned().ok_or_else(url)?;
-        let host = HeaderValue::try_from(authority.as_str()).map_err(|_| url())?;
-        Ok(Self { id: NEXT.fetch_add(1, Ordering::Relaxed), authority, host, config })
+        check(&config)?;
+        let addresses: Result<Vec<Address>, _> =
+            config.addresses.iter().map(|text| Address::parse(text)).collect();
+        let addresses = addresses?;
+        let secured = addresses.iter().any(Address::is_tls);
+        let trust = if secured { Some(Trust::of(&config)?) } else { None };
+        let target = |address: Address| {
+            let trust = trust.as_ref().filter(|_| address.is_tls());
+            Target::new(address, &config, trust)
+        };
+        let targets = addresses.into_iter().map(target).collect::<Result<_, _>>()?;
+        Ok(Self {
+            targets,
+            gate: config.max_requests.map(|most| Gate::new(most, config.queue_timeout)),
+            is_checked: AtomicBool::new(false),
+            repeats: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
+            config,
+        })
     }
 
-    /// Sends a request and waits for the head of the answer. A pooled connection that turns out to
-    /// be dead is replaced once, if nothing was sent on it or sending again cannot do harm.
-    pub(super) async fn send(
-        &self,
-        outbound: &Outbound<'_>,
-        memory: HeaderMap,
-        body: ForwardBody,
-        watch: Option<&Watch>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let now_ns = outbound.passage.now_ns;
-        let repeatable = outbound.is_safe() && matches!(body, ForwardBody::Empty);
-        let mut request = outbound.request(memory, body);
-        if let Some(mut connection) = pool::take(self.id, now_ns, self.idle_ns()) {
-            match self.exchange(&mut connection, request, outbound, watch).await {
-                Ok(response) => return Ok((response, self.lease(connection, now_ns))),
-                Err(Failure { unsent: Some(unsent), .. }) => request = *unsent,
-                Err(Failure { error: SendError::Broken(_), .. }) if repeatable => {
-                    request = outbound.request(HeaderMap::new(), ForwardBody::Empty);
-                }
-                Err(failure) => return Err(failure.error),
-            }
+    /// The address for a request that was tried at some already; `None` when all others are down.
+    pub(super) fn choose(&self, tried: Tried) -> Option<(usize, &Target)> {
+        if let [only] = &*self.targets {
+            return (tried.0 == 0 && !only.health.is_down()).then_some((0, only));
         }
-        // rare and large, so not a part of every request's state
-        let mut connection = Box::pin(self.connect()).await?;
-        match self.exchange(&mut connection, request, outbound, watch).await {
-            Ok(response) => Ok((response, self.lease(connection, now_ns))),
-            Err(failure) => Err(failure.error),
-        }
+        // a second try is no turn of its own
+        let turn = if tried.0 == 0 {
+            self.next.fetch_add(1, Ordering::Relaxed)
+        } else {
+            self.next.load(Ordering::Relaxed)
+        };
+        let begin = turn % self.targets.len();
+        let (first, last) = self.targets.split_at(begin);
+        let numbered = last.iter().zip(begin..).chain(first.iter().zip(0..));
+        let mut open = numbered
+            .filter(|(target, position)| !tried.contains(*position) && !target.health.is_down());
+        let chosen = match self.config.balance {
+            Balance::RoundRobin => open.next(),
+            Balance::LeastRequests => open.min_by_key(|(target, _)| target.load()),
+        };
+        chosen.map(|(target, position)| (position, target))
     }
 
-    fn lease(&self, connection: Connection, now_ns: u64) -> Lease {
-        Lease { connection, upstream: self.id, now_ns, idle_ns: self.idle_ns() }
+    /// Whether requests that could not be delivered speak against their address.
+    pub(super) fn counts_failures(&self) -> bool {
+        self.targets.len() > 1 && self.is_checked.load(Ordering::Relaxed)
     }
 
-    fn idle_ns(&self) -> u64 {
+    pub(super) fn idle_ns(&self) -> u64 {
         u64::try_from(self.config.pool_idle_timeout.as_nanos()).unwrap_or(u64::MAX)
     }
+}
 
-    async fn connect(&self) -> Result<Connection, SendError> {
-        let host = self.authority.host().trim_matches(['[', ']']);
-        let port = self.authority.port_u16().unwrap_or(80);
-        let stream = timeout(self.config.connect_timeout, TcpStream::connect((host, port)))
-            .await
-            .map_err(|_| SendError::ConnectTimeout)?
-            .map_err(SendError::Connect)?;
-        // a proxy writes whole heads; waiting for more only adds delay
-        stream.set_nodelay(true).map_err(SendError::Connect)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(TokioIo::new(Stream::new(stream, self.config.body_idle_timeout)))
-            .await
-            .map_err(SendError::Broken)?;
-        // what went wrong is told to whoever waits for the answer
-        let driver = Driver::new(tokio::spawn(connection).abort_handle());
-        Ok(Connection { sender, alarm: Alarm::default(), _driver: driver })
+impl Tried {
+    pub(super) fn with(self, position: usize) -> Self {
+        Self(self.0 | (1 << (position % MAX_ADDRESSES)))
     }
 
-    fn exchange<'c>(
-        &'c self,
-        connection: &'c mut Connection,
-        request: Request<ForwardBody>,
-        outbound: &'c Outbound<'_>,
-        watch: Option<&'c Watch>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'c {
-        let Connection { sender, alarm, .. } = connection;
-        // sent before anything is waited for, so that the request is in no future's state
-        let answer = sender.try_send_request(request);
-        let first_byte = self.config.first_byte_timeout;
-        async move {
-            let mut answer = std::pin::pin!(answer);
-            let mut asking = Asking { outbound, vigil: None };
-            let first_look =
-                if watch.is_some() { first_byte.min(RECHECK_EVERY) } else { first_byte };
-            alarm.set(Instant::now() + first_look);
-            poll_fn(|cx| {
-                if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(answered.map_err(|failure| failed(failure, watch)));
-                }
-                loop {
-                    ready!(alarm.poll(cx));
-                    let now = Instant::now();
-                    let until = match watch {
-                        // whoever holds an upload up is found out by the timer of its side
-                        Some(upload) if upload.progress() == Progress::Flowing => {
-                            match asking.look() {
-                                Ok(left) => now + left.min(first_byte),
-                                Err(loss) => {
-                                    let error = SendError::Lost(loss);
-                                    return Poll::Ready(Err(Failure { unsent: None, error }));
-                                }
-                            }
-                        }
-                        Some(upload) => upload.finished_at().map_or(now, |at| at + first_byte),
-                        None => now,
-                    };
-                    if until <= now {
-                        let error = SendError::FirstByteTimeout;
-                        return Poll::Ready(Err(Failure { unsent: None, error }));
-                    }
-                    alarm.set(until);
-                }
-            })
-            .await
-        }
+    const fn contains(self, position: usize) -> bool {
+        self.0 & (1 << (position % MAX_ADDRESSES)) != 0
     }
 }
 
-/// Asks whether the key of an upload may still make its request.
-struct Asking<'c, 'o> {
-    outbound: &'c Outbound<'o>,
-    /// Made when an upload has lasted for long enough to be asked about.
-    vigil: Option<Box<Vigil>>,
-}
-
-impl Asking<'_, '_> {
-    fn look(&mut self) -> Result<Duration, Loss> {
-        let made = || Box::new(Vigil::of(self.outbound.standing()));
-        self.vigil.get_or_insert_with(made).look(self.outbound.passage.plane)
+/// What can be wrong with an upstream whatever its addresses are.
+fn check(config: &UpstreamConfig) -> Result<(), InvalidUpstream> {
+    let label = || config.label().to_owned();
+    let mut once = config.addresses.clone();
+    once.sort_unstable();
+    once.dedup();
+    if once.is_empty() || once.len() > MAX_ADDRESSES || once.len() < config.addresses.len() {
+        return Err(InvalidUpstream::Addresses(label()));
     }
-}
-
-fn failed(mut failure: TrySendError<Request<ForwardBody>>, watch: Option<&Watch>) -> Failure {
-    let unsent = failure.take_message().map(Box::new);
-    let error = match watch.map(Watch::progress) {
-        Some(fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken)) => {
-            SendError::Body(fault)
-        }
-        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
-        _ => SendError::Broken(failure.into_error()),
+    let health = &config.health;
+    let zeros = [
+        (config.max_requests == Some(0), "max-requests"),
+        (health.interval.is_zero(), "health.interval"),
+        (health.timeout.is_zero(), "health.timeout"),
+        (health.down_after == 0, "health.down-after"),
+        (health.up_after == 0, "health.up-after"),
+    ];
+    if let Some((_, what)) = zeros.iter().find(|(zero, _)| *zero) {
+        return Err(InvalidUpstream::Zero(label(), what));
+    }
+    let odd = |path: &&String| {
+        !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    Failure { unsent, error }
-}
-
-/// Tells an upstream that took nothing in time from one that broke off.
-fn took_nothing(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
-    cause.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut)
-}
-
-struct Failure {
-    unsent: Option<Box<Request<ForwardBody>>>,
-    error: SendError,
+    match health.path.as_ref().filter(odd) {
+        Some(path) => Err(InvalidUpstream::HealthPath(path.clone())),
+        None => Ok(()),
+    }
 }

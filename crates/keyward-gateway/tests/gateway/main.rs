@@ -8,12 +8,16 @@
 )]
 
 mod decisions;
+mod health;
+mod http2_upstreams;
 mod identity;
 mod lent;
 mod logging;
 mod protocol;
 mod serving;
+mod speakers;
 mod streaming;
 mod streams;
 mod support;
+mod upstreams;
 mod verify;

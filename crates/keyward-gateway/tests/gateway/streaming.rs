@@ -414,13 +414,13 @@ async fn upstreams_that_cannot_be_used_are_named() {
     let world = World::new();
     let address = "127.0.0.1:1".parse().unwrap();
     for (url, what) in [
-        ("https://api.test", "not supported yet"),
+        ("unix:api.sock", "whole path"),
         ("http://api.test/base", "has no path"),
         ("api.test", "http://host:port"),
         ("ftp://api.test", "http://host:port"),
     ] {
         let mut config = upstream_at(address);
-        config.url = url.to_owned();
+        config.addresses = vec![url.to_owned()];
         let error = world.try_plane(vec![config]).err().unwrap().to_string();
         assert!(error.contains(url) && error.contains(what), "{error}");
     }

@@ -95,6 +95,12 @@ fn catalog() -> Arc<Catalog> {
     };
     let read = json!([{"key": ["reports:read"]}]);
     let write = json!([{"key": ["reports:write"]}]);
+    let mut invoices = operation("listInvoices", read.clone());
+    invoices["x-keyward-upstream"] = json!("billing");
+    let mut quick = operation("quick", read.clone());
+    quick["x-keyward-timeout-ms"] = json!(300);
+    let mut socket = operation("socket", read.clone());
+    socket["x-keyward-upgrade"] = json!("websocket");
     let mut builtin = operation("openapi", read.clone());
     builtin["x-keyward-builtin"] = json!("openapi");
     let document = json!({
@@ -115,6 +121,9 @@ fn catalog() -> Arc<Catalog> {
             },
             "/v1/audit": {"get": operation("audit", json!([{"key": ["audit:read"]}]))},
             "/v1/openapi.json": {"get": builtin},
+            "/v1/billing/invoices": {"get": invoices},
+            "/v1/quick": {"get": quick},
+            "/v1/socket": {"get": socket},
         },
     });
     Arc::new(Catalog::new(&profile(), &document).unwrap())

@@ -1,5 +1,6 @@
 use super::super::settings::DeploymentEnvironment;
 use super::super::units::{Millis, Size};
+use super::super::upstream::UpstreamProtocol;
 use super::*;
 
 /// A folder with a settings file, and what the process would be started with.
@@ -162,8 +163,23 @@ fn paths_of_a_file_start_at_its_folder_and_others_do_not() {
     assert_eq!(settings.data_dir.0, Path::new("d"));
     let secret = settings.upstream[0].assertion_secret_file.clone();
     assert_eq!(secret, Some(start.folder.path().join("a")));
-    assert_eq!(settings.upstream[0].url, "http://h");
+    assert_eq!(settings.upstream[0].url.to_string(), "http://h");
     assert_eq!(settings.upstream[0].connect_timeout, Millis(3_000));
+}
+
+#[test]
+fn an_upstream_has_one_address_or_several() {
+    let text = "[[upstream]]\nenvironments = []\nurl = [\"http://a\", \"unix:/b\"]\n\
+                protocol = \"h2c\"\nca-file = \"ca.pem\"\nhealth = { path = \"/up\" }";
+    let start = Start::new().file(text);
+    let upstream = start.load().unwrap().settings.upstream.remove(0);
+    assert_eq!(upstream.url.0, ["http://a", "unix:/b"]);
+    assert_eq!(upstream.protocol, UpstreamProtocol::Http2);
+    assert_eq!(upstream.ca_file, Some(start.folder.path().join("ca.pem")));
+    assert_eq!(upstream.health.path.as_deref(), Some("/up"));
+    assert_eq!(upstream.health.interval, Millis(5_000));
+    let wrong = Start::new().file("[[upstream]]\nenvironments = []\nurl = 1");
+    assert!(wrong.refusal().contains("an address, or a list"), "{}", wrong.refusal());
 }
 
 #[test]

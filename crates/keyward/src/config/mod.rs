@@ -12,6 +12,7 @@ pub(crate) mod secrets;
 pub(crate) mod settings;
 mod show;
 mod units;
+pub(crate) mod upstream;
 
 pub(crate) use args::ConfigArgs;
 pub(crate) use layers::{Loaded, Origin, Surroundings, load};

@@ -9,6 +9,7 @@ use keyward_core::lease::Terms;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Millis, Size};
+use super::upstream::UpstreamSettings;
 
 /// Everything `keyward.toml` can say.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -313,62 +314,6 @@ impl Default for ListenerSettings {
             environments: vec![Environment::Live, Environment::Test],
         }
     }
-}
-
-/// Where permitted requests of some environments go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct UpstreamSettings {
-    /// The environments whose keys go there.
-    pub(crate) environments: Vec<Environment>,
-    /// `http://host:port`; the path of a request is forwarded as it is.
-    pub(crate) url: String,
-    /// The audience of assertions; the host of `url` when absent.
-    pub(crate) audience: Option<String>,
-    /// How assertions are signed.
-    #[serde(default)]
-    pub(crate) assertion: AssertionAlgorithm,
-    /// A file with the secret shared with this upstream (HS256), at least 32 bytes.
-    pub(crate) assertion_secret_file: Option<PathBuf>,
-    /// How long connecting may take.
-    #[serde(default = "default_connect_timeout")]
-    pub(crate) connect_timeout: Millis,
-    /// How long the first byte of an answer may take.
-    #[serde(default = "default_first_byte_timeout")]
-    pub(crate) first_byte_timeout: Millis,
-}
-
-impl UpstreamSettings {
-    /// An upstream at this address with the defaults, for no environment yet.
-    pub(crate) fn new(url: &str) -> Self {
-        Self {
-            environments: Vec::new(),
-            url: url.to_owned(),
-            audience: None,
-            assertion: AssertionAlgorithm::default(),
-            assertion_secret_file: None,
-            connect_timeout: default_connect_timeout(),
-            first_byte_timeout: default_first_byte_timeout(),
-        }
-    }
-}
-
-const fn default_connect_timeout() -> Millis {
-    Millis(3_000)
-}
-const fn default_first_byte_timeout() -> Millis {
-    Millis(30_000)
-}
-
-/// How assertions are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AssertionAlgorithm {
-    /// A secret shared with the upstream.
-    #[default]
-    Hs256,
-    /// A key pair whose public half is served as a JWKS.
-    EdDsa,
 }
 
 /// What is written to stderr.

@@ -16,7 +16,8 @@ use serde_json::{Map, Value, json};
 
 use super::seed::{SeededTenant, Seeder};
 use super::{Node, NodeParts, open_store, planes};
-use crate::config::settings::{ListenerSettings, UpstreamSettings};
+use crate::config::settings::ListenerSettings;
+use crate::config::upstream::UpstreamSettings;
 use crate::config::{DeploymentSecrets, Settings};
 use crate::product::Product;
 use crate::usage;

@@ -22,6 +22,8 @@ pub(crate) struct Jobs {
     plane: Arc<DataPlane>,
     /// Whether old records are forgotten here.
     purges: bool,
+    /// Whether requests are forwarded from here.
+    forwards: bool,
 }
 
 impl Jobs {
@@ -30,9 +32,10 @@ impl Jobs {
         store: Store,
         plane: Arc<DataPlane>,
         purges: bool,
+        forwards: bool,
         stopped: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
-        tokio::spawn(Self { store, plane, purges }.run(stopped))
+        tokio::spawn(Self { store, plane, purges, forwards }.run(stopped))
     }
 
     async fn run(self, mut stopped: watch::Receiver<bool>) {
@@ -40,8 +43,11 @@ impl Jobs {
         let mut purge = interval(PURGE_PERIOD);
         noting.set_missed_tick_behavior(MissedTickBehavior::Delay);
         purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let plane = Arc::clone(&self.plane);
+        let mut checking = std::pin::pin!(plane.check_upstreams());
         loop {
             tokio::select! {
+                never = &mut checking, if self.forwards => match never {},
                 _ = noting.tick() => usage::note(&self.store, &self.plane).await,
                 _ = purge.tick(), if self.purges => self.purge().await,
                 _ = stopped.changed() => break,

@@ -176,7 +176,9 @@ impl Shared {
         let internal = self.internal(jwks, follower, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
         let purges = has(NodeRole::Worker);
-        let task = Jobs::start(self.store.clone(), Arc::clone(&self.plane), purges, stopped);
+        let forwards = has(NodeRole::Gateway);
+        let plane = Arc::clone(&self.plane);
+        let task = Jobs::start(self.store.clone(), plane, purges, forwards, stopped);
         Ok(Open { gateways, internal, control, draining, jobs: (stop, task) })
     }
 

@@ -12,8 +12,9 @@ use keyward_core::Clock;
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::EnvironmentSet;
 use keyward_gateway::{
-    AdminTokens, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions, KeySet,
-    ListenerEnvironments, Networks, PlanePolicy, ProductConfig, RuntimeShape, UpstreamConfig,
+    AdminTokens, Balance, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions,
+    HealthPolicy, KeySet, ListenerEnvironments, Networks, PlanePolicy, ProductConfig, RuntimeShape,
+    UpstreamConfig, UpstreamProtocol, UpstreamTls,
 };
 use keyward_store::Store;
 use serde_json::Value;
@@ -22,10 +23,12 @@ use tower::ServiceExt as _;
 use super::builtins::builtins;
 use crate::bootstrap;
 use crate::config::settings::{
-    AssertionAlgorithm, ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape,
-    UpstreamSettings,
+    ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape,
 };
-use crate::config::{ConfigError, DeploymentSecrets, Settings, private_file};
+use crate::config::upstream::{
+    AssertionAlgorithm, Balance as Balancing, UpstreamProtocol as Protocol, UpstreamSettings,
+};
+use crate::config::{ConfigError, DeploymentSecrets, Millis, Settings, private_file};
 use crate::product::Product;
 
 /// Connections open at once on the control listener.
@@ -146,17 +149,56 @@ fn upstream_config(
     key: SigningKey,
     gateway: &GatewaySettings,
 ) -> anyhow::Result<UpstreamConfig> {
-    let url: http::Uri =
-        upstream.url.parse().with_context(|| format!("{:?} is not a URL", upstream.url))?;
-    let audience = upstream.audience.clone().or_else(|| url.host().map(str::to_owned));
     let environments: EnvironmentSet = upstream.environments.iter().copied().collect();
-    let audience = audience.with_context(|| format!("{:?} names no host", upstream.url))?;
+    let authorities = upstream
+        .ca_file
+        .as_ref()
+        .map(|path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display())));
     Ok(UpstreamConfig {
+        name: upstream.name.clone(),
+        paths: upstream.paths.clone(),
+        addresses: upstream.url.0.clone(),
+        host: upstream.host.clone(),
+        protocol: match upstream.protocol {
+            Protocol::Auto => UpstreamProtocol::Auto,
+            Protocol::Http1 => UpstreamProtocol::Http1,
+            Protocol::Http2 => UpstreamProtocol::Http2,
+        },
+        tls: UpstreamTls {
+            authorities: authorities.transpose()?,
+            server_name: upstream.server_name.clone(),
+        },
+        balance: match upstream.balance {
+            Balancing::RoundRobin => Balance::RoundRobin,
+            Balancing::LeastRequests => Balance::LeastRequests,
+        },
+        health: HealthPolicy {
+            path: upstream.health.path.clone(),
+            interval: upstream.health.interval.duration(),
+            timeout: upstream.health.timeout.duration(),
+            down_after: upstream.health.down_after,
+            up_after: upstream.health.up_after,
+        },
+        max_requests: upstream.max_requests,
+        queue_timeout: upstream.queue_timeout.duration(),
         connect_timeout: upstream.connect_timeout.duration(),
         first_byte_timeout: upstream.first_byte_timeout.duration(),
+        total_timeout: upstream.total_timeout.map(Millis::duration),
         body_idle_timeout: gateway.body_idle_timeout.duration(),
         pool_idle_timeout: Duration::from_secs(55),
-        ..UpstreamConfig::new(environments, upstream.url.as_str(), audience, Arc::new(key))
+        ..UpstreamConfig::new(environments, "", audience(upstream)?, Arc::new(key))
+    })
+}
+
+/// Whom assertions are for: as the settings say, else the host of the first address.
+fn audience(upstream: &UpstreamSettings) -> anyhow::Result<String> {
+    let host = || {
+        let url: http::Uri = upstream.url.0.first()?.parse().ok()?;
+        url.host().map(str::to_owned)
+    };
+    let named = upstream.audience.clone().or_else(host);
+    named.with_context(|| {
+        format!("upstream {}: set audience; its address names no host", upstream.url)
     })
 }
 

@@ -1,0 +1,361 @@
+//! One exchange with an upstream, how it can fail, and when it is tried again.
+//!
+//! A request that could not be sent at all goes to another address, whatever it is. One that may
+//! have been sent is repeated only when it is safe and has no body, or when it has no body and the
+//! upstream itself says that it did not begin with it; and only as long as few requests need that.
+//! Once a byte of the answer is here, nothing is repeated.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
+
+use futures_util::future::Either;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::time::{Instant, timeout};
+
+use crate::proxy::body::{ForwardBody, Progress, Watch};
+use crate::proxy::check::tell;
+use crate::proxy::config::Balance;
+use crate::proxy::outbound::Outbound;
+use crate::proxy::pool::{self, Channel, Held, Lease};
+use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
+use crate::proxy::target::{Target, Wire};
+use crate::proxy::upstream::{Tried, Upstream};
+
+/// Addresses that one request is tried at.
+const MAX_TRIES: usize = 3;
+
+/// How an exchange with an upstream failed.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// Too many requests are under way, and waiting did not help.
+    Busy,
+    /// No address takes requests just now.
+    AllDown,
+    Connect(io::Error),
+    ConnectTimeout,
+    FirstByteTimeout,
+    /// The exchange took too long in all.
+    TotalTimeout,
+    /// The upstream takes no more of the request's body.
+    UploadStalled,
+    /// The caller's own body failed.
+    Body(Progress),
+    /// The key lost its authority before the body had ended.
+    Lost(Loss),
+    /// The upstream broke off, or its answer is not HTTP.
+    Broken(hyper::Error),
+}
+
+impl SendError {
+    /// Whether it speaks against the address.
+    const fn is_of_address(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_))
+    }
+}
+
+/// What stays the same over all tries of one request.
+struct Errand<'c, 'o> {
+    upstream: &'c Upstream,
+    outbound: &'c Outbound<'o>,
+    watch: Option<&'c Watch>,
+    /// Whether it may be sent twice as far as its method and body are concerned.
+    repeatable: bool,
+    empty: bool,
+    until: Option<Instant>,
+}
+
+struct Failure {
+    unsent: Option<Box<Request<ForwardBody>>>,
+    error: SendError,
+}
+
+/// The head of an answer, and what its body comes on.
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    /// When the whole exchange must be over.
+    pub(super) until: Option<Instant>,
+}
+
+impl Upstream {
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// How the last try failed.
+    pub(super) async fn send(
+        &self,
+        outbound: &Outbound<'_>,
+        memory: HeaderMap,
+        body: ForwardBody,
+        watch: Option<&Watch>,
+    ) -> Result<Answered, SendError> {
+        let empty = matches!(body, ForwardBody::Empty);
+        let errand = Errand {
+            upstream: self,
+            outbound,
+            watch,
+            repeatable: outbound.is_safe() && empty,
+            empty,
+            until: outbound.total_timeout().map(|total| Instant::now() + total),
+        };
+        let slot = match &self.gate {
+            // rare and large, so not a part of every request's state
+            Some(gate) => Some(Box::pin(gate.enter()).await.ok_or(SendError::Busy)?),
+            None => None,
+        };
+        let (position, target) = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
+        let now_ns = outbound.passage.now_ns;
+        let held = self.hold(target, slot);
+        let mut request = outbound.request(memory, body);
+        let Some(channel) = pool::take(target, now_ns, self.idle_ns()) else {
+            return Box::pin(errand.begin(request, (position, target), held)).await;
+        };
+        let mut lease = self.lease(target, channel, held, now_ns);
+        outbound.aim(&mut request, target, lease.channel.wire());
+        match errand.exchange(&mut lease, request).await {
+            Ok(response) => {
+                target.health.answered();
+                Ok(Answered { response, lease, until: errand.until })
+            }
+            Err(failure) => {
+                let held = lease.held.take();
+                drop(lease);
+                // a channel that was kept may have ended for no fault of the upstream's
+                let (again, error) = errand.again(failure, target);
+                let request = again.ok_or(error)?;
+                Box::pin(errand.begin(request, (position, target), held)).await
+            }
+        }
+    }
+
+    fn hold(
+        &self,
+        target: &Target,
+        slot: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) -> Option<Box<Held>> {
+        let counted = self.config.balance == Balance::LeastRequests;
+        (slot.is_some() || counted).then(|| {
+            let under_way = counted.then(|| target.count());
+            Box::new(Held { common: target.common.clone(), _under_way: under_way, slot })
+        })
+    }
+
+    fn lease(
+        &self,
+        target: &Target,
+        channel: Channel,
+        held: Option<Box<Held>>,
+        now_ns: u64,
+    ) -> Lease {
+        Lease { channel, held, target: target.id, now_ns, idle_ns: self.idle_ns() }
+    }
+
+    /// Notes that a request could not be delivered.
+    fn failed(&self, target: &Target, error: &SendError) {
+        if self.counts_failures() && error.is_of_address() {
+            let turn = target.health.failed();
+            tell(self, target, turn, Some("requests could not be delivered"));
+        }
+    }
+}
+
+impl<'c> Errand<'c, '_> {
+    /// Tries new channels, to one address after the other.
+    async fn begin(
+        &self,
+        mut request: Request<ForwardBody>,
+        first: (usize, &'c Target),
+        mut held: Option<Box<Held>>,
+    ) -> Result<Answered, SendError> {
+        let upstream = self.upstream;
+        let now_ns = self.outbound.passage.now_ns;
+        let (mut position, mut target) = first;
+        let mut tried = Tried::default();
+        for left in (0..MAX_TRIES).rev() {
+            let (again, error) = match self.open(target).await {
+                Err(error) => (Some(request), error),
+                Ok(channel) => {
+                    let wire = channel.wire();
+                    let mut lease = upstream.lease(target, channel, held.take(), now_ns);
+                    self.outbound.aim(&mut request, target, wire);
+                    match self.exchange(&mut lease, request).await {
+                        Ok(response) => {
+                            target.health.answered();
+                            return Ok(Answered { response, lease, until: self.until });
+                        }
+                        Err(Failure { unsent: Some(unsent), .. }) if wire == Wire::Http2 => {
+                            // the connection was closed to new streams just before this one
+                            request = *unsent;
+                            held = lease.held.take();
+                            continue;
+                        }
+                        Err(failure) => {
+                            held = lease.held.take();
+                            self.again(failure, target)
+                        }
+                    }
+                }
+            };
+            upstream.failed(target, &error);
+            tried = tried.with(position);
+            let next = upstream.choose(tried).filter(|_| left > 0);
+            let (Some(unsent), Some(next)) = (again, next) else {
+                return Err(error);
+            };
+            request = unsent;
+            (position, target) = next;
+            let slot = held.take().and_then(|held| held.slot);
+            held = upstream.hold(target, slot);
+        }
+        Err(SendError::AllDown)
+    }
+
+    /// A channel within the time for it.
+    async fn open(&self, target: &Target) -> Result<Channel, SendError> {
+        let config = &self.upstream.config;
+        let now = Instant::now();
+        let within = config.connect_timeout;
+        let total = self.until.map(|until| until.saturating_duration_since(now));
+        let opening = target.open(config, self.outbound.passage.now_ns, self.upstream.idle_ns());
+        let opened = timeout(total.map_or(within, |total| total.min(within)), opening).await;
+        opened.unwrap_or(Err(SendError::ConnectTimeout))
+    }
+
+    /// The request once more, if it may be sent again, and how it failed.
+    fn again(
+        &self,
+        failure: Failure,
+        target: &Target,
+    ) -> (Option<Request<ForwardBody>>, SendError) {
+        let again = match (failure.unsent, &failure.error) {
+            (Some(unsent), _) => Some(*unsent),
+            (None, SendError::Broken(error)) => {
+                let harmless = self.repeatable || (self.empty && was_refused(error));
+                (harmless && pool::may_repeat(target)).then(|| {
+                    self.upstream.repeats.fetch_add(1, Ordering::Relaxed);
+                    self.outbound.request(HeaderMap::new(), ForwardBody::Empty)
+                })
+            }
+            (None, _) => None,
+        };
+        (again, failure.error)
+    }
+
+    fn exchange<'l>(
+        &'l self,
+        lease: &'l mut Lease,
+        request: Request<ForwardBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'l {
+        // sent before anything is waited for, so that the request is in no future's state
+        let (answer, alarm) = match &mut lease.channel {
+            Channel::Connection(it) => {
+                (Either::Left(it.sender.try_send_request(request)), &mut it.alarm)
+            }
+            Channel::Stream(it) => {
+                (Either::Right(it.sender.try_send_request(request)), &mut it.alarm)
+            }
+        };
+        let first_byte = self.upstream.config.first_byte_timeout;
+        let bounded = |due: Instant| self.until.map_or(due, |until| due.min(until));
+        let watch = self.watch;
+        async move {
+            let mut answer = std::pin::pin!(answer);
+            let mut asking = Asking { errand: self, vigil: None, moved: None };
+            let first_look =
+                if watch.is_some() { first_byte.min(RECHECK_EVERY) } else { first_byte };
+            alarm.set(bounded(Instant::now() + first_look));
+            poll_fn(|cx| {
+                if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(answered.map_err(|failure| failed(failure, watch)));
+                }
+                loop {
+                    ready!(alarm.poll(cx));
+                    match asking.next_look(Instant::now()) {
+                        Ok(due) => alarm.set(bounded(due)),
+                        Err(error) => return Poll::Ready(Err(Failure { unsent: None, error })),
+                    }
+                }
+            })
+            .await
+        }
+    }
+}
+
+/// Watches over an exchange whose answer is late.
+struct Asking<'l, 'c, 'o> {
+    errand: &'l Errand<'c, 'o>,
+    /// Made when an upload has lasted for long enough to be asked about.
+    vigil: Option<Box<Vigil>>,
+    /// How much of an upload was taken when it last moved.
+    moved: Option<(u32, Instant)>,
+}
+
+impl Asking<'_, '_, '_> {
+    /// When the exchange must be looked at again, unless it is over.
+    fn next_look(&mut self, now: Instant) -> Result<Instant, SendError> {
+        let Errand { upstream, outbound, watch, until, .. } = self.errand;
+        if until.is_some_and(|until| until <= now) {
+            return Err(SendError::TotalTimeout);
+        }
+        let first_byte = upstream.config.first_byte_timeout;
+        let due = match watch {
+            // whoever holds an upload up is found out by the timer of its side
+            Some(upload) if upload.progress() == Progress::Flowing => {
+                self.look_after(upload, now)?;
+                let made = || Box::new(Vigil::of(outbound.standing()));
+                let vigil = self.vigil.get_or_insert_with(made);
+                let left = vigil.look(outbound.passage.plane).map_err(SendError::Lost)?;
+                now + left.min(first_byte)
+            }
+            Some(upload) => upload.finished_at().map_or(now, |at| at + first_byte),
+            None => now,
+        };
+        if due <= now { Err(SendError::FirstByteTimeout) } else { Ok(due) }
+    }
+
+    /// Finds out an upstream that takes no more of an upload although its connection is fine, as
+    /// one stream of many can do.
+    fn look_after(&mut self, upload: &Watch, now: Instant) -> Result<(), SendError> {
+        let Some(taken) = upload.taken_while_more_is_there() else {
+            self.moved = None;
+            return Ok(());
+        };
+        let (_, since) = *self.moved.get_or_insert((taken, now));
+        if self.moved.is_some_and(|(before, _)| before != taken) {
+            self.moved = Some((taken, now));
+        } else if now - since >= self.errand.upstream.config.body_idle_timeout {
+            return Err(SendError::UploadStalled);
+        }
+        Ok(())
+    }
+}
+
+fn failed(mut failure: TrySendError<Request<ForwardBody>>, watch: Option<&Watch>) -> Failure {
+    let unsent = failure.take_message().map(Box::new);
+    let error = match watch.map(Watch::progress) {
+        Some(fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken)) => {
+            SendError::Body(fault)
+        }
+        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
+        _ => SendError::Broken(failure.into_error()),
+    };
+    Failure { unsent, error }
+}
+
+/// Tells an upstream that took nothing in time from one that broke off.
+fn took_nothing(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
+    cause.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether the upstream says that it did not begin with a request (RFC 9113 §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
+    cause.is_some_and(|it| {
+        it.is_remote() && (it.is_go_away() || it.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}

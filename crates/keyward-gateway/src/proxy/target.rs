@@ -1,0 +1,218 @@
+//! One address of an upstream: how it is reached, and how it does.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use http::HeaderValue;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::proxy::address::{Address, Endpoint};
+use crate::proxy::alarm::Alarm;
+use crate::proxy::config::{InvalidUpstream, UpstreamConfig, UpstreamProtocol};
+use crate::proxy::health::Health;
+use crate::proxy::pool::{self, Channel, Common, Connection, Driver};
+use crate::proxy::send::SendError;
+use crate::proxy::stream::Stream;
+use crate::proxy::streams::Multiplexed;
+use crate::proxy::tls::{HTTP_2, Tls, Trust};
+
+/// The most headers an upstream may answer with.
+const MAX_RESPONSE_HEADERS: usize = 200;
+
+/// The version that is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Wire {
+    Http1 = 1,
+    Http2 = 2,
+}
+
+/// What is not known until the first connection is open.
+const UNKNOWN: u8 = 0;
+
+/// One address of an upstream.
+pub(super) struct Target {
+    /// Tells it from all others of this process.
+    pub(super) id: u64,
+    pub(super) address: Address,
+    pub(super) host: HeaderValue,
+    pub(super) health: Health,
+    /// Where idle connections wait when all threads share them.
+    pub(super) common: Option<Arc<Common>>,
+    under_way: Arc<AtomicUsize>,
+    tls: Option<Tls>,
+    wire: AtomicU8,
+    /// Taken while the first of possibly many exchanges opens the connection for all of them.
+    opening: Semaphore,
+    protocol: UpstreamProtocol,
+}
+
+/// A request that is counted as long as it lasts.
+pub(super) struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An open socket.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Target {
+    pub(super) fn new(
+        address: Address,
+        config: &UpstreamConfig,
+        trust: Option<&Trust>,
+    ) -> Result<Self, InvalidUpstream> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let host = config.host.as_deref().unwrap_or(address.authority.as_str());
+        let wrong = || InvalidUpstream::Host(host.to_owned());
+        let authority: http::uri::Authority = host.parse().map_err(|_| wrong())?;
+        let host = HeaderValue::try_from(host).map_err(|_| wrong())?;
+        let wire = match config.protocol {
+            UpstreamProtocol::Http2 => Wire::Http2 as u8,
+            UpstreamProtocol::Auto if address.is_tls() => UNKNOWN,
+            UpstreamProtocol::Auto | UpstreamProtocol::Http1 => Wire::Http1 as u8,
+        };
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            host,
+            health: Health::new(&config.health),
+            common: config.max_requests.map(|_| Arc::default()),
+            under_way: Arc::default(),
+            tls: trust.map(|trust| trust.tls(config, &address)).transpose()?,
+            address: Address { authority, ..address },
+            wire: AtomicU8::new(wire),
+            opening: Semaphore::new(1),
+            protocol: config.protocol,
+        })
+    }
+
+    /// What is spoken with it, once that is known.
+    pub(super) fn wire(&self) -> Option<Wire> {
+        let wire = self.wire.load(Ordering::Relaxed);
+        [Wire::Http1, Wire::Http2].into_iter().find(|it| *it as u8 == wire)
+    }
+
+    /// Requests under way, where they are counted.
+    pub(super) fn load(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&self.under_way))
+    }
+
+    /// A new channel. One connection for many streams is opened once for all that wait for it.
+    pub(super) async fn open(
+        &self,
+        config: &UpstreamConfig,
+        now_ns: u64,
+        idle_ns: u64,
+    ) -> Result<Channel, SendError> {
+        let _turn = if self.wire() == Some(Wire::Http1) {
+            None
+        } else {
+            // a closed semaphore would mean the same: nobody else is at it
+            let turn = self.opening.acquire().await.ok();
+            if self.wire() == Some(Wire::Http2)
+                && let Some(channel) = pool::take(self, now_ns, idle_ns)
+            {
+                return Ok(channel);
+            }
+            turn
+        };
+        let (socket, wire) = self.reach_any().await.map_err(SendError::Connect)?;
+        match socket {
+            Socket::Tcp(socket) => self.begin(socket, wire, config, now_ns).await,
+            Socket::Unix(socket) => self.begin(socket, wire, config, now_ns).await,
+            Socket::Tls(socket) => self.begin(socket, wire, config, now_ns).await,
+        }
+    }
+
+    /// A socket, and what is spoken on it.
+    pub(super) async fn reach_any(&self) -> io::Result<(Socket, Wire)> {
+        let socket = self.reach(self.tls.as_ref().map(|tls| &tls.connector)).await?;
+        let wire = match &socket {
+            Socket::Tls(socket) => self.negotiated(socket)?,
+            Socket::Tcp(_) | Socket::Unix(_) => self.plain(),
+        };
+        Ok((socket, wire))
+    }
+
+    async fn reach(&self, connector: Option<&TlsConnector>) -> io::Result<Socket> {
+        let socket = match &self.address.endpoint {
+            Endpoint::Unix(path) => return UnixStream::connect(path).await.map(Socket::Unix),
+            Endpoint::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await?,
+        };
+        // a proxy writes whole heads; waiting for more only adds delay
+        socket.set_nodelay(true)?;
+        match (connector, &self.tls) {
+            (Some(connector), Some(tls)) => {
+                let secured = connector.connect(tls.name.clone(), socket).await?;
+                Ok(Socket::Tls(Box::new(secured)))
+            }
+            _ => Ok(Socket::Tcp(socket)),
+        }
+    }
+
+    /// What is spoken without TLS.
+    const fn plain(&self) -> Wire {
+        match self.protocol {
+            UpstreamProtocol::Http2 => Wire::Http2,
+            UpstreamProtocol::Auto | UpstreamProtocol::Http1 => Wire::Http1,
+        }
+    }
+
+    fn negotiated(&self, socket: &TlsStream<TcpStream>) -> io::Result<Wire> {
+        let chosen = socket.get_ref().1.alpn_protocol();
+        let wire = if chosen == Some(HTTP_2) { Wire::Http2 } else { Wire::Http1 };
+        if self.protocol == UpstreamProtocol::Http2 && wire != Wire::Http2 {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak HTTP/2"));
+        }
+        self.wire.store(wire as u8, Ordering::Relaxed);
+        Ok(wire)
+    }
+
+    async fn begin<S>(
+        &self,
+        socket: S,
+        wire: Wire,
+        config: &UpstreamConfig,
+        now_ns: u64,
+    ) -> Result<Channel, SendError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let socket = Stream::new(socket, config.body_idle_timeout);
+        if wire == Wire::Http2 {
+            let connection = Multiplexed::begin(socket).await.map_err(SendError::Broken)?;
+            let stream = connection.stream(now_ns);
+            pool::keep(self, connection);
+            let none = || SendError::Connect(io::ErrorKind::ConnectionRefused.into());
+            return stream.map(Channel::Stream).ok_or_else(none);
+        }
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(MAX_RESPONSE_HEADERS)
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(SendError::Broken)?;
+        // what went wrong is told to whoever waits for the answer
+        let driver = Driver::new(tokio::spawn(connection).abort_handle());
+        Ok(Channel::Connection(Connection { sender, alarm: Alarm::default(), _driver: driver }))
+    }
+}
