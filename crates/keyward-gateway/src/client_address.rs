@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use keyward_core::ip::canonical;
+
+/// The header in which proxies write the addresses that a request came through.
+pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Networks of an operator: of the proxies that are believed, of the callers that need no token.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +30,13 @@ impl Networks {
     /// The client's address, when these are trusted proxies: from the right of `X-Forwarded-For`,
     /// the first that is not a trusted proxy's. What stands left of it was written by the client.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = canonical(peer);
-        if !self.contains(peer) {
-            return peer;
-        }
-        let mut nearest = peer;
-        let lines = headers.get_all("x-forwarded-for").iter().rev();
+        if self.contains(peer) { self.client_behind(peer, headers) } else { canonical(peer) }
+    }
+
+    /// The same behind a peer that is believed whatever its address is.
+    pub(crate) fn client_behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = canonical(peer);
+        let lines = headers.get_all(&X_FORWARDED_FOR).iter().rev();
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         for entry in entries {
             let text = str::from_utf8(entry.trim_ascii()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The data plane of Keyward: the gateway in front of a product's API, and verify.
+//! The data plane of Keyward: the gateway in front of a product's API, verify and forward-auth.
 //!
 //! A [`DataPlane`] holds what decisions are made with; [`GatewayServer`] and [`InternalServer`]
 //! listen for it, and a [`LentServer`] guards the control plane in the same way. Every request
@@ -14,6 +14,9 @@ mod builtin;
 mod carrier;
 mod client_address;
 mod failed_callers;
+mod forward_auth;
+mod identity;
+mod internal;
 mod keyset;
 mod lent;
 mod metrics;
@@ -32,6 +35,10 @@ pub use admin_tokens::{AdminCaller, AdminDenial, AdminTokens};
 pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUILTIN_BODY_BYTES};
 pub use client_address::Networks;
 pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
+pub use forward_auth::{
+    ENVOY_PREFIX, FORWARD_PATH, ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES, NGINX_PATH,
+    ProxyToken,
+};
 pub use keyset::{KeySet, KnownKey, Recognized, TenantFacts};
 pub use lent::Peer;
 pub use metrics::Metrics;

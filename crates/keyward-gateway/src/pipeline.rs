@@ -1,6 +1,10 @@
 //! A request of the product's API, stage by stage:
 //! `authenticate → route → authorize → forward → record`.
 
+mod vouch;
+
+use std::net::IpAddr;
+
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -26,7 +30,9 @@ use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
-use crate::server::{Arrival, Stage};
+use crate::server::{Arrival, ListenerEnvironments, Stage};
+
+pub(crate) use vouch::{Addressee, vouch};
 
 /// Says on an answer that it comes from what may be out of date.
 static DEGRADED: HeaderName = HeaderName::from_static("keyward-degraded");
@@ -41,9 +47,25 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<PlaneBody> {
     let (mut parts, body) = request.into_parts();
-    let mut exchange = Exchange::begin(plane, arrival, &parts);
+    let entrance = Entrance {
+        environments: &arrival.listener.environments,
+        client: plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
+        contract: None,
+    };
+    let mut exchange = Exchange::begin(plane, arrival, entrance, &parts);
     let outcome = exchange.answer(&mut parts, body).await;
     exchange.finish(outcome)
+}
+
+/// How a request came to be decided about.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrance<'p> {
+    /// The environments served where it arrived.
+    pub(crate) environments: &'p ListenerEnvironments,
+    /// Who made it.
+    pub(crate) client: IpAddr,
+    /// How the proxy asks that would forward it; `None` for the gateway itself.
+    pub(crate) contract: Option<&'static str>,
 }
 
 /// Who calls, as far as the credential tells.
@@ -67,6 +89,7 @@ enum Caller {
 struct Exchange<'p> {
     plane: &'p DataPlane,
     arrival: &'p Arrival,
+    environments: &'p ListenerEnvironments,
     record: Record<'p>,
     id: HeaderValue,
     /// Whether the answer comes from what may be out of date.
@@ -75,19 +98,26 @@ struct Exchange<'p> {
 }
 
 impl<'p> Exchange<'p> {
-    fn begin(plane: &'p DataPlane, arrival: &'p Arrival, parts: &Parts) -> Self {
+    fn begin(
+        plane: &'p DataPlane,
+        arrival: &'p Arrival,
+        entrance: Entrance<'p>,
+        parts: &Parts,
+    ) -> Self {
         let at = plane.clock.now();
         let request_id = request_id::next(plane.clock.as_ref(), at);
         let header = |name: &HeaderName| parts.headers.get(name).cloned();
         Self {
             plane,
             arrival,
+            environments: entrance.environments,
             record: Record {
                 request_id,
+                contract: entrance.contract,
                 trace: header(&TRACEPARENT).filter(|it| received_traceparent(it).is_some()),
                 agent: header(&USER_AGENT),
                 method: parts.method.clone(),
-                client: plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
+                client: entrance.client,
                 at,
                 started_ns: plane.clock.monotonic_ns(),
                 matched: None,
@@ -101,9 +131,25 @@ impl<'p> Exchange<'p> {
     }
 
     async fn answer(&mut self, parts: &mut Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
+        let target = self.read(parts)?;
+        let permit = self.permit(parts, target).await?;
+        match &permit.route().builtin {
+            // rare and large, so not a part of every request's state
+            Some(name) => Box::pin(self.answer_builtin(name, parts, target, body)).await,
+            None => self.forward(permit, parts, body).await,
+        }
+    }
+
+    /// The request as it will be decided about, if it reads one way only.
+    fn read<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
         self.arrival.admit()?;
         let target = self.read_target(parts)?;
         check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;
+        Ok(target)
+    }
+
+    /// Stages 1 to 3.
+    async fn permit(&mut self, parts: &Parts, target: Target<'_>) -> Staged<Permit<'p>> {
         let route = self.route(parts, target);
         let permit = match self.decide(parts, target, route) {
             Some(decision) => decision?,
@@ -111,11 +157,7 @@ impl<'p> Exchange<'p> {
             None => Box::pin(self.decide_with_authority(parts, target, route)).await?,
         };
         self.record.permitted = true;
-        match &permit.route().builtin {
-            // rare and large, so not a part of every request's state
-            Some(name) => Box::pin(self.answer_builtin(name, parts, target, body)).await,
-            None => self.forward(permit, parts, body).await,
-        }
+        Ok(permit)
     }
 
     fn finish(&mut self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
@@ -344,7 +386,7 @@ impl<'p> Exchange<'p> {
 
     fn environments(&self, parts: &Parts) -> EnvironmentSet {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        self.arrival.listener.environments.of(host.unwrap_or_default())
+        self.environments.of(host.unwrap_or_default())
     }
 
     /// Stage 4: the upstream's answer.

@@ -19,6 +19,7 @@ use crate::builtin::Builtins;
 use crate::carrier;
 use crate::client_address::Networks;
 use crate::failed_callers::FailedCallers;
+use crate::forward_auth::ForwardAuth;
 use crate::keyset::KeySet;
 use crate::metrics::Metrics;
 use crate::proxy::{self, InvalidUpstream, UpstreamConfig, Upstreams};
@@ -55,10 +56,13 @@ pub struct ProductConfig {
 }
 
 /// Who is believed, and what is written down.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct PlanePolicy {
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies that are believed: what they say of the client's address, and, when they ask for a
+    /// decision, of the whole request.
     pub trusted_proxies: Networks,
+    /// How proxies that ask for decisions are answered, if they are.
+    pub forward_auth: Option<Arc<ForwardAuth>>,
     /// Networks that may call verify without an admin token.
     pub verify_callers: Networks,
     /// Whether every request is written to the log.

@@ -19,6 +19,8 @@ use crate::usage::Use;
 /// One request from its head to the head of its answer.
 pub(crate) struct Record<'p> {
     pub(crate) request_id: RequestId,
+    /// How the proxy asked that would forward it; `None` for the gateway itself.
+    pub(crate) contract: Option<&'static str>,
     pub(crate) trace: Option<HeaderValue>,
     pub(crate) agent: Option<HeaderValue>,
     pub(crate) method: Method,
@@ -150,6 +152,7 @@ impl Record<'_> {
             target: "keyward::request",
             request_id = %self.request_id,
             trace_id,
+            forward_auth = self.contract,
             method = self.method.as_str(),
             route = self.matched.map(|matched| matched.route.template.as_str()),
             status = ending.status,

@@ -26,7 +26,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::recall::{Found, recognize};
 use crate::request_id;
-use crate::server::{Arrival, Fallback};
+use crate::server::Arrival;
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
@@ -39,17 +39,12 @@ static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The most bytes in the body of a request.
 pub const MAX_VERIFY_BODY_BYTES: usize = 16 * 1024;
 
-/// Answers one request of the internal listener.
+/// Answers one question.
 pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
-    fallback: &Fallback,
     request: Request<Incoming>,
 ) -> Response<PlaneBody> {
-    let is_ours = arrival.bad_head.is_some() || request.uri().path() == VERIFY_PATH;
-    if !is_ours {
-        return fallback(request).await.map(PlaneBody::Boxed);
-    }
     let now = plane.clock.now();
     let id = request_id::next(plane.clock.as_ref(), now);
     let outcome = answer(plane, arrival, request, now).await;

@@ -51,6 +51,29 @@ const ENDS_HERE: [&str; 38] = [
 ];
 const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-user-"];
 
+/// Of these, what another proxy that forwards must take away by name: what tells an upstream who
+/// calls, and what could tell it another method or path.
+pub(crate) const SPEAKS_OF_CALLER: [&str; 11] = [
+    "authorization",
+    "x-api-key",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-organization-id",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-tenant-id",
+    "x-workspace-id",
+];
+
+/// Whether another proxy that forwards must take this header away, in either spelling.
+pub(crate) fn speaks_of_caller(name: &str) -> bool {
+    let dashed = name.replace('_', "-");
+    SPEAKS_OF_CALLER.contains(&dashed.as_str())
+        || ["keyward-", "x-user-"].iter().any(|prefix| dashed.starts_with(prefix))
+}
+
 /// Headers a `Connection` header may name although they end here.
 const HOP_BY_HOP: [&str; 7] =
     ["close", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
@@ -173,6 +196,16 @@ mod tests {
     #[test]
     fn the_list_is_sorted_for_its_search() {
         assert!(ENDS_HERE.is_sorted());
+    }
+
+    #[test]
+    fn what_speaks_of_a_caller_ends_here_too() {
+        for name in SPEAKS_OF_CALLER.into_iter().chain(["keyward_tenant", "x_user_email"]) {
+            assert!(speaks_of_caller(name) && ends_here(name), "{name}");
+        }
+        for name in ["x-forwarded-for", "cookie", "traceparent", "accept"] {
+            assert!(!speaks_of_caller(name), "{name}");
+        }
     }
 
     #[test]

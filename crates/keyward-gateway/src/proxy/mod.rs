@@ -26,7 +26,7 @@ pub use config::{
     UpstreamTls,
 };
 pub(crate) use forward::{forward, too_large};
-pub(crate) use headers::check_headers;
+pub(crate) use headers::{SPEAKS_OF_CALLER, check_headers, speaks_of_caller};
 pub(crate) use outbound::Passage;
 pub(crate) use standing::{Loss, Standing, Vigil};
 pub(crate) use upstream::Upstreams;

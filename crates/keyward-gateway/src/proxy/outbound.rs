@@ -1,21 +1,20 @@
 //! A permitted request as its upstream gets it.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 
-use keyward_core::assertion::{self, Claims};
 use keyward_core::catalog::{Catalog, Route};
 use keyward_core::id::RequestId;
 use keyward_core::time::Timestamp;
 
+use crate::client_address::X_FORWARDED_FOR;
+use crate::identity::{IDENTITY_HEADERS, Identity, Ink, absent};
 use crate::keyset::KnownKey;
 use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
@@ -25,23 +24,11 @@ use crate::proxy::target::{Target, Wire};
 use crate::proxy::upstream::Upstream;
 use crate::request_id::{TRACEPARENT, X_REQUEST_ID, push_traceparent, received_traceparent};
 
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static SCOPES: HeaderName = HeaderName::from_static("keyward-scopes");
-static TENANT: HeaderName = HeaderName::from_static("keyward-tenant");
-static ENVIRONMENT: HeaderName = HeaderName::from_static("keyward-environment");
-static KEY_ID: HeaderName = HeaderName::from_static("keyward-key-id");
-static KEY_NAME: HeaderName = HeaderName::from_static("keyward-key-name");
-static ROLE: HeaderName = HeaderName::from_static("keyward-role");
-static ACTOR: HeaderName = HeaderName::from_static("keyward-actor");
-static REQUEST_ID: HeaderName = HeaderName::from_static("keyward-request-id");
-static ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
 
 /// Headers that a forwarded request has besides those of its caller.
-const ADDED_HEADERS: usize = 16;
-/// Bytes that hold the values of these headers on nearly every request.
-const USUAL_VALUE_BYTES: usize = 1280;
+const ADDED_HEADERS: usize = IDENTITY_HEADERS + 7;
 
 /// All the upstream is told about the caller, and all the exchange needs to know.
 pub(crate) struct Passage<'a> {
@@ -171,89 +158,27 @@ impl<'a> Outbound<'a> {
 
     fn set_identity(&self, headers: &mut HeaderMap) {
         let Passage { catalog, key, request_id_header, .. } = *self.passage;
-        let mut ink = Ink(BytesMut::with_capacity(USUAL_VALUE_BYTES));
-        let key_id = ink.display(&key.id);
-        let actor = ink.display(&key.owner);
-        let role = key.role_name(catalog);
-        let claims = Claims {
-            sub: text(&key_id),
-            actor: text(&actor),
-            role,
-            scopes: catalog.scope_names(key.scopes).collect(),
-            ..self.claims()
+        let identity = Identity {
+            catalog,
+            key,
+            method: &self.method,
+            path: self.uri.path(),
+            request_id: request_id_header,
+            audience: &self.upstream.config.audience,
+            assertion_key: &self.upstream.config.assertion_key,
+            now: self.passage.now,
         };
-        let mut signed = String::with_capacity(USUAL_VALUE_BYTES);
-        self.upstream.config.assertion_key.sign_into(&claims, &mut signed);
-        headers.insert(&ASSERTION, ink.value(|out| out.extend_from_slice(signed.as_bytes())));
-        headers.insert(&SCOPES, ink.value(|out| push_joined(out, &claims.scopes)));
-        headers.insert(&KEY_NAME, ink.value(|out| push_name(out, &key.name)));
-        headers.insert(&ROLE, ink.value(|out| out.extend_from_slice(role.as_bytes())));
+        let mut ink = Ink::new();
+        identity.set(headers, &mut ink);
         headers.insert(&X_FORWARDED_FOR, ink.display(&self.passage.client));
         let trace = self.trace.clone();
         let trace = trace
             .unwrap_or_else(|| ink.value(|out| push_traceparent(self.passage.request_id, out)));
         headers.insert(&TRACEPARENT, trace);
-        headers.insert(&KEY_ID, key_id);
-        headers.insert(&ACTOR, actor);
-        headers.insert(&TENANT, key.tenant.header.clone());
-        headers.insert(&ENVIRONMENT, HeaderValue::from_static(key.environment.as_str()));
-        headers.insert(&REQUEST_ID, request_id_header.clone());
         headers.insert(&X_REQUEST_ID, request_id_header.clone());
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(self.passage.scheme));
         headers.insert(&X_FORWARDED_HOST, self.host.clone());
     }
-
-    /// The claims that need nothing to be written first.
-    fn claims(&self) -> Claims<'_> {
-        let key = self.passage.key;
-        let issued = self.passage.now.as_seconds();
-        Claims {
-            iss: assertion::ISSUER,
-            aud: &self.upstream.config.audience,
-            iat: issued,
-            exp: issued + assertion::LIFETIME_SECONDS,
-            sub: "",
-            tenant: text(&key.tenant.header),
-            environment: key.environment.as_str(),
-            scopes: Vec::new(),
-            role: "",
-            actor: "",
-            method: self.method.as_str(),
-            path: self.uri.path().into(),
-            request_id: text(self.passage.request_id_header),
-        }
-    }
-}
-
-/// Header values, written one behind the other into one allocation.
-struct Ink(BytesMut);
-
-impl Ink {
-    /// What was written, `-` when that is nothing. All of it is ASCII by construction.
-    fn value(&mut self, write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
-        write(&mut self.0);
-        let written = self.0.split().freeze();
-        if written.is_empty() {
-            return absent();
-        }
-        HeaderValue::from_maybe_shared(written).unwrap_or_else(|_| absent())
-    }
-
-    fn display(&mut self, shown: &impl std::fmt::Display) -> HeaderValue {
-        self.value(|out| {
-            // writing to memory cannot fail
-            let _ = write!(out, "{shown}");
-        })
-    }
-}
-
-fn absent() -> HeaderValue {
-    HeaderValue::from_static("-")
-}
-
-/// The text of a header value we made of ASCII.
-fn text(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or("-")
 }
 
 /// Every body is framed anew. A method that usually has a body says so also when it is empty.
@@ -291,44 +216,5 @@ impl Framing {
                 headers.remove(TRANSFER_ENCODING);
             }
         }
-    }
-}
-
-fn push_joined(out: &mut BytesMut, words: &[&str]) {
-    for (position, word) in words.iter().enumerate() {
-        if position > 0 {
-            out.extend_from_slice(b" ");
-        }
-        out.extend_from_slice(word.as_bytes());
-    }
-}
-
-/// A name for people as header text: printable ASCII stays, everything else is percent-encoded.
-fn push_name(out: &mut BytesMut, name: &str) {
-    for byte in name.bytes() {
-        match byte {
-            b'%' => out.extend_from_slice(b"%25"),
-            b' '..=b'~' => out.extend_from_slice(&[byte]),
-            _ => {
-                // writing to memory cannot fail
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_for_people_become_header_text() {
-        let shown = |name: &str| {
-            let mut ink = Ink(BytesMut::new());
-            ink.value(|out| push_name(out, name))
-        };
-        assert_eq!(shown("Nightly sync"), "Nightly sync");
-        assert_eq!(shown("100% é\r\n"), "100%25 %C3%A9%0D%0A");
-        assert_eq!(shown(""), "-");
     }
 }

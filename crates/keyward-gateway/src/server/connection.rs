@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
 
+use crate::internal;
 use crate::lent;
 use crate::pipeline;
 use crate::plane::DataPlane;
@@ -27,7 +28,6 @@ use crate::server::guard::{Guard, Turn};
 use crate::server::lookout::Lookout;
 use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Listener, Stage};
-use crate::verify;
 
 /// Answers what the data plane does not: the rest of the internal listener.
 pub type Fallback =
@@ -38,7 +38,7 @@ pub type Fallback =
 pub(super) enum Task {
     /// The product's API.
     Gateway,
-    /// Verify, and what the binary serves beside it.
+    /// Verify, forward-auth, and what the binary serves beside them.
     Internal(Fallback),
     /// What the binary serves, and nothing of the data plane.
     Lent(Fallback),
@@ -58,7 +58,7 @@ impl Serving {
         let plane = &self.plane;
         match &self.task {
             Task::Gateway => pipeline::serve(plane, arrival, request).await,
-            Task::Internal(fallback) => verify::serve(plane, arrival, fallback, request).await,
+            Task::Internal(fallback) => internal::serve(plane, arrival, fallback, request).await,
             Task::Lent(fallback) => lent::serve(plane, arrival, fallback, request).await,
         }
     }

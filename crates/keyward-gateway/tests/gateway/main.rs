@@ -8,6 +8,7 @@
 )]
 
 mod decisions;
+mod forward_auth;
 mod health;
 mod http2_upstreams;
 mod identity;

@@ -2,6 +2,7 @@
 
 mod args;
 mod file;
+pub(crate) mod forward_auth;
 mod layers;
 mod leaf;
 pub(crate) mod private_file;

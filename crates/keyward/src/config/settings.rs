@@ -8,6 +8,7 @@ use keyward_core::Environment;
 use keyward_core::lease::Terms;
 use serde::{Deserialize, Serialize};
 
+use super::forward_auth::ForwardAuthSettings;
 use super::units::{Millis, Size};
 use super::upstream::UpstreamSettings;
 
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) gateway: GatewaySettings,
     /// Where permitted requests go.
     pub(crate) upstream: Vec<UpstreamSettings>,
+    /// Proxies that ask before they forward requests themselves.
+    pub(crate) forward_auth: ForwardAuthSettings,
     /// What is written to stderr.
     pub(crate) log: LogSettings,
     /// Start and stop.
@@ -249,7 +252,7 @@ impl Default for InternalSettings {
 pub(crate) struct GatewaySettings {
     /// Where it listens, and what it serves there.
     pub(crate) listener: Vec<ListenerSettings>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies that are believed: `X-Forwarded-For`, and requests they ask about.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Whether a proxy in front ends TLS.
     pub(crate) behind_proxy: bool,

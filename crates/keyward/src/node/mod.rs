@@ -3,6 +3,7 @@
 mod authority;
 mod builtins;
 mod clock;
+mod forward_auth;
 mod housekeeper;
 mod internal;
 mod jobs;

@@ -1,5 +1,6 @@
 //! The data plane's configuration, made from the settings.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::builtins::builtins;
+use super::forward_auth::forward_auth;
 use crate::bootstrap;
 use crate::config::settings::{
     ControlSettings, GatewaySettings, ListenerSettings, RuntimeShape as Shape,
@@ -50,13 +52,22 @@ pub(super) fn data_plane(
 ) -> anyhow::Result<(DataPlaneConfig, Value)> {
     let mut upstreams = Vec::new();
     let mut jwks = Vec::new();
-    for upstream in &settings.upstream {
-        let key = assertion_key(upstream, secrets)?;
+    let mut publish = |key: &SigningKey| {
         if let Some(jwk) = key.jwk().filter(|jwk| !jwks.contains(jwk)) {
             jwks.push(jwk);
         }
+    };
+    for upstream in &settings.upstream {
+        let secret_file = upstream.assertion_secret_file.as_deref();
+        let key = assertion_key(upstream.assertion, secret_file, secrets);
+        let key = key.with_context(|| format!("the assertion key for {}", upstream.url))?;
+        publish(&key);
         upstreams.push(upstream_config(upstream, key, &settings.gateway)?);
     }
+    let asked = &settings.forward_auth;
+    let key = assertion_key(asked.assertion, asked.assertion_secret_file.as_deref(), secrets);
+    let key = key.context("the assertion key of forward-auth")?;
+    publish(&key);
     let profile = &product.profile;
     let config = DataPlaneConfig {
         clock: Arc::clone(clock),
@@ -72,6 +83,7 @@ pub(super) fn data_plane(
         upstreams,
         policy: PlanePolicy {
             trusted_proxies: Networks::new(settings.gateway.trusted_proxies.clone()),
+            forward_auth: Some(Arc::new(forward_auth(asked, key)?)),
             verify_callers: Networks::new(settings.internal.verify_from.clone()),
             request_log: settings.log.requests,
         },
@@ -202,11 +214,13 @@ fn audience(upstream: &UpstreamSettings) -> anyhow::Result<String> {
     })
 }
 
+/// The key that assertions are signed with.
 fn assertion_key(
-    upstream: &UpstreamSettings,
+    algorithm: AssertionAlgorithm,
+    secret_file: Option<&Path>,
     secrets: &DeploymentSecrets,
 ) -> anyhow::Result<SigningKey> {
-    let key = match (upstream.assertion, &upstream.assertion_secret_file) {
+    let key = match (algorithm, secret_file) {
         (AssertionAlgorithm::EdDsa, _) => secrets.public_assertion_key(),
         (AssertionAlgorithm::Hs256, None) => secrets.shared_assertion_key(),
         (AssertionAlgorithm::Hs256, Some(path)) => {
@@ -216,5 +230,5 @@ fn assertion_key(
             SigningKey::hs256(text.trim().as_bytes())
         }
     };
-    key.with_context(|| format!("the assertion key for {} is too short", upstream.url))
+    key.context("it is too short")
 }

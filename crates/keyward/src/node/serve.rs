@@ -15,7 +15,7 @@ use crate::product::Product;
 /// Runs a node with these settings until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
     let stops = Stops::listen(Hangup::Ignored)?;
-    stops.unless_repeated(run(settings, &stops)).await
+    stops.unless_repeated(Box::pin(run(settings, &stops))).await
 }
 
 async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
