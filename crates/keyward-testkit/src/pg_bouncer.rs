@@ -34,7 +34,7 @@ impl PgBouncer {
     /// Starts one, with more lines of settings, or nothing when it is not installed: the test is
     /// then skipped aloud, or fails where `CI=true`.
     pub async fn before(database: &TestDatabase, more: &str) -> Option<Self> {
-        let program = find_program("pgbouncer", "pgbouncer")?;
+        let program = find_program("pgbouncer", "apt-get install -y pgbouncer")?;
         for _ in 0..PORTS_TRIED {
             let mut folder = tempfile::Builder::new();
             // the program reads it as somebody else than root

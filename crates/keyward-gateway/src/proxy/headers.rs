@@ -53,8 +53,9 @@ const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-
 
 /// Of these, what another proxy that forwards must take away by name: what tells an upstream who
 /// calls, and what could tell it another method or path.
-pub(crate) const SPEAKS_OF_CALLER: [&str; 11] = [
+pub(crate) const SPEAKS_OF_CALLER: [&str; 13] = [
     "authorization",
+    "remote-user",
     "x-api-key",
     "x-http-method",
     "x-http-method-override",
@@ -62,6 +63,7 @@ pub(crate) const SPEAKS_OF_CALLER: [&str; 11] = [
     "x-organization-id",
     "x-original-uri",
     "x-original-url",
+    "x-remote-user",
     "x-rewrite-url",
     "x-tenant-id",
     "x-workspace-id",

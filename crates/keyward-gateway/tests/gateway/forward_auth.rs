@@ -90,6 +90,7 @@ pub(crate) fn trusting() -> Networks {
         "100.64.0.0/10",
         "169.254.0.0/16",
         "172.16.0.0/12",
+        "192.0.2.0/24",
         "192.168.0.0/16",
     ];
     Networks::new(networks.iter().map(|network| network.parse().unwrap()).collect())

@@ -15,6 +15,7 @@ mod identity;
 mod lent;
 mod logging;
 mod protocol;
+mod proxies;
 mod serving;
 mod speakers;
 mod streaming;
