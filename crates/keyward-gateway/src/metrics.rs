@@ -47,6 +47,10 @@ pub struct Metrics {
     /// Streams that were cut: one row for each route; one column for each step of a decision, and
     /// one for a node that was not sure for too long.
     cuts: Box<[AtomicU64]>,
+    /// WebSockets that are open.
+    pub(crate) tunnels: AtomicU64,
+    /// Bytes that passed through those that are closed: from callers, and to them.
+    tunnel_bytes: [AtomicU64; 2],
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_ns: AtomicU64,
@@ -67,6 +71,8 @@ impl Metrics {
             upstreams,
             requests: zeros((routes + 1) * COLUMNS),
             cuts: zeros(routes * CUT_COLUMNS),
+            tunnels: AtomicU64::new(0),
+            tunnel_bytes: Default::default(),
             statuses: Default::default(),
             buckets: Default::default(),
             duration_ns: AtomicU64::new(0),
@@ -97,6 +103,36 @@ impl Metrics {
             Loss::Unsure => UNSURE_COLUMN,
         };
         add(self.cuts.get(route * CUT_COLUMNS + column), 1);
+    }
+
+    /// Counts what passed through a WebSocket.
+    pub(crate) fn count_tunnel(&self, received: u64, sent: u64) {
+        for (cell, bytes) in self.tunnel_bytes.iter().zip([received, sent]) {
+            add(Some(cell), bytes);
+        }
+    }
+
+    fn encode_tunnels(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let open = self.tunnels.load(Ordering::Relaxed);
+        encoder
+            .encode_descriptor(
+                "keyward_gateway_websockets",
+                "WebSockets that are open",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&open)?;
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_websocket_bytes",
+            "Bytes that passed through WebSockets that are closed, by direction",
+            None,
+            MetricType::Counter,
+        )?;
+        for (cell, direction) in self.tunnel_bytes.iter().zip(["received", "sent"]) {
+            let count = cell.load(Ordering::Relaxed);
+            encode_count(&mut family.encode_family(&[("direction", direction)])?, count)?;
+        }
+        Ok(())
     }
 
     fn encode_cuts(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -219,6 +255,7 @@ impl Collector for Metrics {
         self.encode_cuts(&mut encoder)?;
         self.encode_statuses(&mut encoder)?;
         self.encode_upstreams(&mut encoder)?;
+        self.encode_tunnels(&mut encoder)?;
         self.encode_durations(&mut encoder)
     }
 }

@@ -13,7 +13,7 @@ use keyward_core::time::Timestamp;
 use crate::keyset::KnownKey;
 use crate::metrics::{CLIENT_GONE, Counted};
 use crate::plane::DataPlane;
-use crate::proxy::{Loss, Standing};
+use crate::proxy::{Loss, Passed, Standing, TunnelEnd};
 use crate::usage::Use;
 
 /// One request from its head to the head of its answer.
@@ -76,6 +76,35 @@ pub(crate) fn stream_cut(plane: &DataPlane, stream: &Standing, loss: Loss) {
         duration_ms = duration_ns / 1_000_000,
         ip = %stream.client,
         "stream cut"
+    );
+}
+
+/// Records how a connection ended that was handed over. Its request was recorded when it began.
+pub(crate) fn tunnel_closed(plane: &DataPlane, passed: &Passed) {
+    let Passed { standing, received, sent, end } = passed;
+    plane.recorder.metrics.count_tunnel(*received, *sent);
+    if let TunnelEnd::Lost(loss) = end {
+        stream_cut(plane, standing, *loss);
+    }
+    if !plane.policy.request_log {
+        return;
+    }
+    let key = plane.authority.keys.present(standing.key);
+    let duration_ns = plane.clock.monotonic_ns().saturating_sub(standing.begun_ns);
+    tracing::info!(
+        target: "keyward::request",
+        request_id = %standing.request_id,
+        route = standing.route(plane).map(|route| route.template.as_str()),
+        outcome = end.as_str(),
+        tenant = key.as_ref().map(|key| tracing::field::display(key.tenant.id)),
+        env = standing.environment.as_str(),
+        key_id = %standing.key,
+        integration = key.as_ref().map(|key| &*key.name),
+        bytes_received = *received,
+        bytes_sent = *sent,
+        duration_ms = duration_ns / 1_000_000,
+        ip = %standing.client,
+        "websocket closed"
     );
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::proxy::pool::Lease;
+use crate::proxy::trailers::Of;
 
 /// The error of a body that did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -186,16 +188,22 @@ pub(crate) struct RequestBody {
     left: u64,
     idle: IdleTimer,
     watch: Watch,
+    tenant_header: Option<HeaderName>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, bounds: BodyBounds) -> (Self, Watch) {
+    pub(crate) fn new(
+        incoming: Incoming,
+        bounds: BodyBounds,
+        tenant_header: Option<HeaderName>,
+    ) -> (Self, Watch) {
         let watch = Watch::default();
         let body = Self {
             incoming,
             left: bounds.max_bytes,
             idle: IdleTimer::new(bounds.idle),
             watch: watch.clone(),
+            tenant_header,
         };
         (body, watch)
     }
@@ -219,9 +227,11 @@ impl RequestBody {
         self.watch.0.waits.store(false, Ordering::Relaxed);
         self.watch.0.taken.fetch_add(1, Ordering::Relaxed);
         let frame = match next {
-            // trailers of a request have no meaning we could vouch for; they end here
-            Some(Ok(frame)) if frame.is_trailers() => None,
-            Some(Ok(frame)) => Some(frame),
+            Some(Ok(frame)) => frame.into_trailers().map_or_else(Some, |trailers| {
+                self.watch.finish();
+                let passing = Of::Request(self.tenant_header.as_ref()).passing(trailers);
+                passing.map(Frame::trailers)
+            }),
             Some(Err(error)) => {
                 return Poll::Ready(Some(self.fail(Progress::Broken, error.into())));
             }
@@ -278,6 +288,7 @@ pub(crate) struct UpstreamBody {
     lease: Option<Lease>,
     upload: Option<Watch>,
     idle: IdleTimer,
+    wants_trailers: bool,
 }
 
 impl UpstreamBody {
@@ -287,8 +298,9 @@ impl UpstreamBody {
         lease: Lease,
         upload: Option<Watch>,
         idle: IdleTimer,
+        wants_trailers: bool,
     ) -> Self {
-        Self { incoming, lease: Some(lease), upload, idle }
+        Self { incoming, lease: Some(lease), upload, idle, wants_trailers }
     }
 
     /// The answer is complete. Its connection is reused only if the request was sent whole.
@@ -326,8 +338,13 @@ impl Body for UpstreamBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            // the header that would announce trailers does not pass either
-            Some(Ok(_)) | None => {
+            Some(Ok(frame)) => {
+                body.end();
+                let trailers = frame.into_trailers().ok().filter(|_| body.wants_trailers);
+                let passing = trailers.and_then(|trailers| Of::Answer.passing(trailers));
+                Poll::Ready(passing.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            None => {
                 body.end();
                 Poll::Ready(None)
             }

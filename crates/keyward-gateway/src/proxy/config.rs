@@ -50,6 +50,8 @@ pub struct UpstreamConfig {
     pub total_timeout: Option<Duration>,
     /// For how long a body may stand still, in either direction.
     pub body_idle_timeout: Duration,
+    /// For how long nothing may move on a WebSocket.
+    pub websocket_idle_timeout: Duration,
     /// For how long an unused connection is kept.
     pub pool_idle_timeout: Duration,
 }
@@ -116,7 +118,8 @@ impl Default for HealthPolicy {
 
 impl UpstreamConfig {
     /// An upstream at one address with the defaults: 5 s to connect, a minute to the first byte, a
-    /// minute for a body that stands still, no bound in all, 55 s for an unused connection.
+    /// minute for a body that stands still, no bound in all, 5 minutes for a WebSocket that does,
+    /// 55 s for an unused connection.
     pub fn new(
         environments: EnvironmentSet,
         address: impl Into<String>,
@@ -141,6 +144,7 @@ impl UpstreamConfig {
             first_byte_timeout: Duration::from_mins(1),
             total_timeout: None,
             body_idle_timeout: Duration::from_mins(1),
+            websocket_idle_timeout: Duration::from_mins(5),
             pool_idle_timeout: Duration::from_secs(55),
         }
     }

@@ -2,7 +2,7 @@
 
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -17,6 +17,7 @@ use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};
 use crate::proxy::send::{Answered, SendError};
 use crate::proxy::standing::Loss;
+use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
 use crate::record;
 
@@ -33,19 +34,31 @@ pub(crate) async fn forward(
 ) -> Result<Response<PlaneBody>, Refusal> {
     let bounds =
         BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
-    let (body, watch) = bounded(body, bounds)?;
+    let allowed = permit.route().forwarding.websocket;
+    let caller = if allowed { upgrade::asked_for(parts, &body) } else { None };
+    let (body, watch) = bounded(body, bounds, passage.tenant_header)?;
     let uri = origin_form(&parts.uri)?;
-    let outbound = Outbound::new(upstream, passage, permit.route(), parts, uri);
+    let mut outbound = Outbound::new(upstream, passage, permit.route(), parts, uri);
+    outbound.upgrades = caller.is_some();
     let memory = std::mem::take(&mut parts.headers);
-    let sent = upstream.send(&outbound, memory, body, watch.as_ref()).await;
+    let sent = match caller {
+        None => upstream.send(&outbound, memory, body, watch.as_ref()).await,
+        // rare and large, so not a part of every request's state
+        Some(_) => Box::pin(upstream.send_upgrade(&outbound, memory)).await,
+    };
     let sent = sent.map_err(|error| refusal(error, upstream, &outbound))?;
-    let Answered { response, lease, until } = sent;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
-        return Err(error.because("101 to a request that asked for no upgrade").into());
+    if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(caller) = caller.filter(|_| upgrade::is_agreed(&sent.response)) else {
+            let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
+            return Err(error.because("101 to something else than was asked for").into());
+        };
+        let idle = upstream.config.websocket_idle_timeout;
+        return Ok(upgrade::hand_over(caller, sent, outbound.standing(), idle));
     }
+    let Answered { response, lease, until } = sent;
     let (mut head, incoming) = response.into_parts();
-    strip_response(&mut head.headers);
+    let wants_trailers = outbound.wants_trailers() || parts.version == Version::HTTP_2;
+    strip_response(&mut head.headers, wants_trailers);
     let unfinished = |watch: &Watch| watch.progress() != Progress::Finished;
     let cut_short = watch.as_ref().is_some_and(unfinished);
     if cut_short {
@@ -58,18 +71,22 @@ pub(crate) async fn forward(
     // an answer is begun once
     let _ = passage.standing.set(outbound.standing());
     let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
-    let body = UpstreamBody::new(incoming, lease, watch, idle);
+    let body = UpstreamBody::new(incoming, lease, watch, idle, wants_trailers);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
-fn bounded(body: Incoming, bounds: BodyBounds) -> Checked<(ForwardBody, Option<Watch>)> {
+fn bounded(
+    body: Incoming,
+    bounds: BodyBounds,
+    tenant_header: Option<&HeaderName>,
+) -> Checked<(ForwardBody, Option<Watch>)> {
     if body.is_end_stream() {
         return Ok((ForwardBody::Empty, None));
     }
     if body.size_hint().lower() > bounds.max_bytes {
         return Err(too_large(bounds.max_bytes));
     }
-    let (body, watch) = RequestBody::new(body, bounds);
+    let (body, watch) = RequestBody::new(body, bounds, tenant_header.cloned());
     Ok((ForwardBody::Streaming(Box::new(body)), Some(watch)))
 }
 

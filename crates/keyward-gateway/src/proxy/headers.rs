@@ -1,8 +1,10 @@
 //! Which headers pass, which are ours alone, and which make a request unreadable.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 
 use keyward_core::error::{Error, ErrorCode, Result};
+
+use crate::proxy::trailers::{Of, are_wanted};
 
 /// Headers that may stand in a request once at most.
 static ONCE: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("idempotency-key")];
@@ -82,7 +84,7 @@ const HOP_BY_HOP: [&str; 7] =
 
 /// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do, and a second
 /// spelling of a header that comes once.
-fn ends_here(name: &str) -> bool {
+pub(super) fn ends_here(name: &str) -> bool {
     let listed = |name: &str| {
         ENDS_HERE.binary_search(&name).is_ok()
             || ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -96,7 +98,7 @@ fn ends_here(name: &str) -> bool {
 }
 
 /// Whether this is the tenant header of the product, in either spelling.
-fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
+pub(super) fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     tenant_header.is_some_and(|header| {
         let header = header.as_str();
@@ -123,32 +125,55 @@ pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderNa
     Ok(())
 }
 
-/// What of a request's headers may reach the upstream.
-pub(super) fn passing(
-    headers: &HeaderMap,
-    tenant_header: Option<&HeaderName>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    let of_this_hop = connection_tokens(headers);
-    let ends = |name: &str| {
-        ends_here(name)
-            || is_tenant_header(name, tenant_header)
-            || of_this_hop.iter().any(|token| token == name)
-    };
-    let passing = headers.iter().filter(|(name, _)| !ends(name.as_str()));
-    passing.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// What of a request's head may reach the upstream.
+pub(super) struct Passing {
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the caller takes trailers behind an answer.
+    pub(super) wants_trailers: bool,
+    /// The trailers that are announced behind the request.
+    pub(super) announced: Option<HeaderValue>,
 }
 
-/// Removes from an answer what must not reach the caller.
-pub(super) fn strip_response(headers: &mut HeaderMap) {
+impl Passing {
+    pub(super) fn of(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Self {
+        let of_this_hop = connection_tokens(headers);
+        let (mut has_te, mut has_trailer) = (false, false);
+        let passing = headers.iter().filter(|(name, _)| {
+            let name = name.as_str();
+            if ends_here(name) {
+                has_te |= name == "te";
+                has_trailer |= name == "trailer";
+                return false;
+            }
+            !is_tenant_header(name, tenant_header) && !of_this_hop.iter().any(|token| token == name)
+        });
+        let passing = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let announced = || Of::Request(tenant_header).announced(headers);
+        Self {
+            headers: passing,
+            wants_trailers: has_te && are_wanted(headers),
+            announced: if has_trailer { announced() } else { None },
+        }
+    }
+}
+
+/// Whether a header of an answer is ours to set, or nobody's.
+pub(super) fn is_ours_in_an_answer(name: &str) -> bool {
+    name.starts_with("keyward-") || name.starts_with("access-control-") || name == "x-request-id"
+}
+
+/// Removes from an answer what must not reach the caller. What it announces of trailers stays when
+/// the caller takes them.
+pub(super) fn strip_response(headers: &mut HeaderMap, wants_trailers: bool) {
     for name in connection_tokens(headers) {
         headers.remove(name.as_str());
     }
+    let mut announced = None;
     let doomed: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
             let name = name.as_str();
-            name.starts_with("keyward-")
-                || name.starts_with("access-control-")
+            is_ours_in_an_answer(name)
                 || matches!(
                     name,
                     "connection"
@@ -158,13 +183,18 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
                         | "trailer"
                         | "transfer-encoding"
                         | "upgrade"
-                        | "x-request-id"
                 )
         })
         .cloned()
         .collect();
     for name in doomed {
+        if wants_trailers && name == TRAILER {
+            announced = Of::Answer.announced(headers);
+        }
         headers.remove(name);
+    }
+    if let Some(announced) = announced {
+        headers.insert(TRAILER, announced);
     }
 }
 
@@ -239,7 +269,7 @@ mod tests {
     fn a_connection_header_takes_its_own_along_and_none_of_ours() {
         let map = headers(&[("connection", "x-once, Keep-Alive"), ("x-once", "1"), ("a", "b")]);
         check_headers(&map, None).unwrap();
-        assert_eq!(names(&passing(&map, None)), ["a"]);
+        assert_eq!(names(&Passing::of(&map, None).headers), ["a"]);
         for named in [
             "keyward-tenant",
             "x-forwarded-for",
@@ -262,7 +292,7 @@ mod tests {
         let sent = [("x-acme-org", "a"), ("x_acme_org", "b"), ("x-acme_org", "c"), ("x-acme", "d")];
         for configured in ["x-acme-org", "x_acme_org"] {
             let tenant_header = HeaderName::from_static(configured);
-            let passing = passing(&headers(&sent), Some(&tenant_header));
+            let passing = Passing::of(&headers(&sent), Some(&tenant_header)).headers;
             assert_eq!(names(&passing), ["x-acme"], "{configured}");
         }
     }

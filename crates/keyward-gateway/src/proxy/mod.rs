@@ -17,6 +17,9 @@ mod stream;
 mod streams;
 mod target;
 mod tls;
+mod trailers;
+mod tunnel;
+mod upgrade;
 mod upstream;
 
 pub(crate) use alarm::Alarm;
@@ -29,4 +32,5 @@ pub(crate) use forward::{forward, too_large};
 pub(crate) use headers::{SPEAKS_OF_CALLER, check_headers, speaks_of_caller};
 pub(crate) use outbound::Passage;
 pub(crate) use standing::{Loss, Standing, Vigil};
+pub(crate) use tunnel::{Opened, Passed, Tunnel, TunnelEnd};
 pub(crate) use upstream::Upstreams;

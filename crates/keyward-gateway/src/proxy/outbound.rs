@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
@@ -18,14 +20,18 @@ use crate::identity::{IDENTITY_HEADERS, Identity, Ink, absent};
 use crate::keyset::KnownKey;
 use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
-use crate::proxy::headers::passing;
+use crate::proxy::headers::Passing;
 use crate::proxy::standing::Standing;
 use crate::proxy::target::{Target, Wire};
+use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
 use crate::request_id::{TRACEPARENT, X_REQUEST_ID, push_traceparent, received_traceparent};
 
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+static OF_THIS_HOP: HeaderValue = HeaderValue::from_static("te");
 
 /// Headers that a forwarded request has besides those of its caller.
 const ADDED_HEADERS: usize = IDENTITY_HEADERS + 7;
@@ -56,7 +62,9 @@ pub(super) struct Outbound<'a> {
     uri: Uri,
     host: HeaderValue,
     trace: Option<HeaderValue>,
-    passing: Vec<(HeaderName, HeaderValue)>,
+    passing: Passing,
+    /// Whether its connection is to be handed over.
+    pub(super) upgrades: bool,
 }
 
 impl<'a> Outbound<'a> {
@@ -78,10 +86,16 @@ impl<'a> Outbound<'a> {
             uri,
             host: headers.get(HOST).cloned().unwrap_or_else(absent),
             trace: trace.cloned(),
-            passing: passing(headers, passage.tenant_header),
+            passing: Passing::of(headers, passage.tenant_header),
+            upgrades: false,
         };
         headers.clear();
         outbound
+    }
+
+    /// Whether the caller takes trailers behind the answer.
+    pub(super) const fn wants_trailers(&self) -> bool {
+        self.passing.wants_trailers
     }
 
     /// Whether it may be sent twice when its body is empty.
@@ -118,38 +132,57 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// The request, but for what [`Self::aim`] sets. The headers given are empty; their memory is
-    /// used.
+    /// The request for this address, in the version that is spoken with it. The headers given are
+    /// empty; their memory is used.
     pub(super) fn request(
         &self,
+        target: &Target,
+        wire: Wire,
         mut headers: HeaderMap,
         body: ForwardBody,
     ) -> Request<ForwardBody> {
-        headers.reserve(self.passing.len() + ADDED_HEADERS);
-        for (name, value) in &self.passing {
+        headers.reserve(self.passing.headers.len() + ADDED_HEADERS);
+        // RFC 9110 §7.2 wants it to be the first
+        set_host(&mut headers, target, wire);
+        for (name, value) in &self.passing.headers {
             headers.append(name, value.clone());
         }
         self.set_identity(&mut headers);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = headers;
+        self.speak(&mut request, target, wire);
         request
     }
 
-    /// Makes a request one for this address, in the version that is spoken with it.
+    /// Makes a request one for another address, or another version.
     pub(super) fn aim(&self, request: &mut Request<ForwardBody>, target: &Target, wire: Wire) {
+        set_host(request.headers_mut(), target, wire);
+        self.speak(request, target, wire);
+    }
+
+    /// Sets what differs between versions.
+    fn speak(&self, request: &mut Request<ForwardBody>, target: &Target, wire: Wire) {
         let framing = Framing::of(&self.method, request.body());
         let headers = request.headers_mut();
         framing.set(headers, wire);
+        if let (Framing::Unknown, Some(announced)) = (framing, &self.passing.announced) {
+            headers.insert(TRAILER, announced.clone());
+        }
+        if self.passing.wants_trailers {
+            headers.insert(TE, TRAILERS.clone());
+        }
         match wire {
             Wire::Http1 => {
-                headers.insert(HOST, target.host.clone());
+                if self.upgrades {
+                    upgrade::say_so(headers);
+                } else if self.passing.wants_trailers {
+                    headers.insert(CONNECTION, OF_THIS_HOP.clone());
+                }
                 *request.uri_mut() = self.uri.clone();
                 *request.version_mut() = Version::HTTP_11;
             }
             Wire::Http2 => {
-                // the authority of the address says it
-                headers.remove(HOST);
                 *request.uri_mut() = target.address.uri(&self.uri);
                 *request.version_mut() = Version::HTTP_2;
             }
@@ -178,6 +211,19 @@ impl<'a> Outbound<'a> {
         headers.insert(&X_REQUEST_ID, request_id_header.clone());
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(self.passage.scheme));
         headers.insert(&X_FORWARDED_HOST, self.host.clone());
+    }
+}
+
+/// Names the host. In HTTP/2 the address does, and a connection has no headers of its own.
+fn set_host(headers: &mut HeaderMap, target: &Target, wire: Wire) {
+    match wire {
+        Wire::Http1 => {
+            headers.insert(HOST, target.host.clone());
+        }
+        Wire::Http2 => {
+            headers.remove(HOST);
+            headers.remove(CONNECTION);
+        }
     }
 }
 

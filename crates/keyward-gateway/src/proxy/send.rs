@@ -23,6 +23,7 @@ use crate::proxy::outbound::Outbound;
 use crate::proxy::pool::{self, Channel, Held, Lease};
 use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
 use crate::proxy::target::{Target, Wire};
+use crate::proxy::upgrade::dial;
 use crate::proxy::upstream::{Tried, Upstream};
 
 /// Addresses that one request is tried at.
@@ -104,18 +105,19 @@ impl Upstream {
         };
         let slot = match &self.gate {
             // rare and large, so not a part of every request's state
-            Some(gate) => Some(Box::pin(gate.enter()).await.ok_or(SendError::Busy)?),
+            Some(gate) => Box::pin(gate.enter()).await.map(Some).ok_or(SendError::Busy)?,
             None => None,
         };
         let (position, target) = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
         let now_ns = outbound.passage.now_ns;
         let held = self.hold(target, slot);
-        let mut request = outbound.request(memory, body);
-        let Some(channel) = pool::take(target, now_ns, self.idle_ns()) else {
+        let channel = pool::take(target, now_ns, self.idle_ns());
+        let wire = channel.as_ref().map_or(Wire::Http1, Channel::wire);
+        let request = outbound.request(target, wire, memory, body);
+        let Some(channel) = channel else {
             return Box::pin(errand.begin(request, (position, target), held)).await;
         };
         let mut lease = self.lease(target, channel, held, now_ns);
-        outbound.aim(&mut request, target, lease.channel.wire());
         match errand.exchange(&mut lease, request).await {
             Ok(response) => {
                 target.health.answered();
@@ -130,6 +132,28 @@ impl Upstream {
                 Box::pin(errand.begin(request, (position, target), held)).await
             }
         }
+    }
+
+    /// Sends a request on a connection that may be handed over afterwards.
+    ///
+    /// # Errors
+    /// How the last try failed.
+    pub(super) async fn send_upgrade(
+        &self,
+        outbound: &Outbound<'_>,
+        memory: HeaderMap,
+    ) -> Result<Answered, SendError> {
+        let until = outbound.total_timeout().map(|total| Instant::now() + total);
+        let errand =
+            Errand { upstream: self, outbound, watch: None, repeatable: false, empty: true, until };
+        let slot = match &self.gate {
+            Some(gate) => Some(gate.enter().await.ok_or(SendError::Busy)?),
+            None => None,
+        };
+        let first = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
+        let held = self.hold(first.1, slot);
+        let request = outbound.request(first.1, Wire::Http1, memory, ForwardBody::Empty);
+        errand.begin(request, first, held).await
     }
 
     fn hold(
@@ -220,7 +244,12 @@ impl<'c> Errand<'c, '_> {
         let now = Instant::now();
         let within = config.connect_timeout;
         let total = self.until.map(|until| until.saturating_duration_since(now));
-        let opening = target.open(config, self.outbound.passage.now_ns, self.upstream.idle_ns());
+        let opening = async {
+            if self.outbound.upgrades {
+                return dial(target, self.upstream).await.map(Channel::Connection);
+            }
+            target.open(config, self.outbound.passage.now_ns, self.upstream.idle_ns()).await
+        };
         let opened = timeout(total.map_or(within, |total| total.min(within)), opening).await;
         opened.unwrap_or(Err(SendError::ConnectTimeout))
     }
@@ -237,7 +266,8 @@ impl<'c> Errand<'c, '_> {
                 let harmless = self.repeatable || (self.empty && was_refused(error));
                 (harmless && pool::may_repeat(target)).then(|| {
                     self.upstream.repeats.fetch_add(1, Ordering::Relaxed);
-                    self.outbound.request(HeaderMap::new(), ForwardBody::Empty)
+                    let memory = HeaderMap::new();
+                    self.outbound.request(target, Wire::Http1, memory, ForwardBody::Empty)
                 })
             }
             (None, _) => None,

@@ -24,7 +24,7 @@ use crate::proxy::streams::Multiplexed;
 use crate::proxy::tls::{HTTP_2, Tls, Trust};
 
 /// The most headers an upstream may answer with.
-const MAX_RESPONSE_HEADERS: usize = 200;
+pub(super) const MAX_RESPONSE_HEADERS: usize = 200;
 
 /// The version that is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,11 @@ impl Target {
             Socket::Tcp(_) | Socket::Unix(_) => self.plain(),
         };
         Ok((socket, wire))
+    }
+
+    /// A socket for a connection that is handed over whole, so that HTTP/1.1 is spoken on it.
+    pub(super) async fn reach_http1(&self) -> io::Result<Socket> {
+        self.reach(self.tls.as_ref().map(|tls| &tls.http1_only)).await
     }
 
     async fn reach(&self, connector: Option<&TlsConnector>) -> io::Result<Socket> {

@@ -16,7 +16,10 @@ pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// What a TLS connection to one address needs.
 pub(super) struct Tls {
+    /// For requests.
     pub(super) connector: TlsConnector,
+    /// For connections that are handed over whole, which only HTTP/1.1 can do.
+    pub(super) http1_only: TlsConnector,
     pub(super) name: ServerName<'static>,
 }
 
@@ -67,6 +70,6 @@ impl Trust {
             UpstreamProtocol::Http1 => offering(&[HTTP_1]),
             UpstreamProtocol::Http2 => offering(&[HTTP_2]),
         };
-        Ok(Tls { connector, name })
+        Ok(Tls { connector, http1_only: offering(&[HTTP_1]), name })
     }
 }

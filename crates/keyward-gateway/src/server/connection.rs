@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,8 +22,9 @@ use crate::internal;
 use crate::lent;
 use crate::pipeline;
 use crate::plane::DataPlane;
-use crate::proxy::Standing;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
+use crate::proxy::{Opened, Standing, Tunnel, TunnelEnd};
+use crate::record;
 use crate::server::guard::{Guard, Turn};
 use crate::server::lookout::Lookout;
 use crate::server::transport::Transport;
@@ -76,11 +77,15 @@ pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: 
         async move {
             let listener = Arc::clone(&serving.listener);
             let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
-            let response = serving.answer(&arrival, request).await;
+            let mut response = serving.answer(&arrival, request).await;
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if switches && let Some(opened) = response.extensions_mut().remove::<Opened>() {
+                flight.0.switch(opened);
+            }
             let standing = arrival.standing.into_inner();
             let under_way = |body| InFlight { body, standing, seen: Seen::Nothing, flight };
             let mut response = response.map(under_way);
-            if serving.listener.is_leaving() {
+            if serving.listener.is_leaving() && !switches {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
@@ -88,6 +93,7 @@ pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: 
     });
     // the guard bounds heads, lengths and waiting more strictly than hyper would
     let connection = http1::Builder::new().serve_connection(TokioIo::new(guard), service);
+    let connection = connection.with_upgrades();
     let connection = std::pin::pin!(connection);
     let lookout = Lookout::new(Arc::clone(&turn));
     let mut watched = Watched { connection, lookout, plane: &serving.plane };
@@ -107,6 +113,27 @@ pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: 
             break;
         }
     }
+    if let Some(tunnel) = turn.take_tunnel() {
+        // rare and large, so not a part of every connection's state
+        Box::pin(carry(tunnel, &serving.plane, &turn, stage)).await;
+    }
+}
+
+/// Carries the bytes of a connection that was handed over, until this node stops.
+async fn carry(tunnel: Tunnel, plane: &DataPlane, turn: &Turn, mut stage: watch::Receiver<Stage>) {
+    let stopped = async {
+        if stage.wait_for(|stage| *stage == Stage::Stopped).await.is_err() {
+            // the server was dropped without a drain: no deadline will come
+            std::future::pending::<()>().await;
+        }
+    };
+    let passed = tunnel.run(plane, stopped, |end| {
+        // an end that was not meant must not look like one that was
+        if end != TunnelEnd::Closed {
+            turn.stream.cut();
+        }
+    });
+    record::tunnel_closed(plane, &passed.await);
 }
 
 /// A connection that ends also when its stream loses its authority.

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::body::IdleTimer;
+use crate::proxy::{Opened, Tunnel};
 use crate::server::ConnectionLimits;
 use crate::server::lookout::Stream;
 use crate::server::transport::Transport;
@@ -42,6 +44,9 @@ pub(crate) struct Turn {
     refused_at: AtomicU64,
     reason: AtomicU8,
     in_flight: AtomicBool,
+    /// Whether what follows is no HTTP: the connection was handed over.
+    switched: AtomicBool,
+    tunnel: Mutex<Option<Tunnel>>,
     pub(super) stream: Stream,
 }
 
@@ -52,6 +57,8 @@ impl Turn {
             refused_at: AtomicU64::new(NONE),
             reason: AtomicU8::new(0),
             in_flight: AtomicBool::new(false),
+            switched: AtomicBool::new(false),
+            tunnel: Mutex::default(),
             stream: Stream::default(),
         })
     }
@@ -62,6 +69,18 @@ impl Turn {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         (self.refused_at.load(Ordering::Relaxed) == call)
             .then(|| BadHead::of(self.reason.load(Ordering::Relaxed)))
+    }
+
+    /// The request was answered by handing its connection over: from now on every byte passes.
+    pub(crate) fn switch(&self, opened: Opened) {
+        *self.tunnel.lock() = opened.take();
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// What the connection is handed over to, once it has ended as one of HTTP.
+    pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
+        let switched = self.switched.load(Ordering::Relaxed);
+        if switched { self.tunnel.lock().take() } else { None }
     }
 
     /// The answer was sent whole, or given up.
@@ -80,6 +99,8 @@ enum Phase {
     Refused,
     /// Nothing more comes.
     Ended,
+    /// Whatever comes is for somebody else.
+    Switched,
 }
 
 pub(crate) struct Guard<S: Transport> {
@@ -158,6 +179,7 @@ impl<S: Transport> Guard<S> {
             return Ok(false);
         }
         match self.phase {
+            Phase::Switched => self.ready = self.end,
             Phase::Head => match head::read(waiting, self.max_head) {
                 Ok(None) => return Ok(false),
                 Ok(Some(head)) => {
@@ -217,6 +239,7 @@ impl<S: Transport> Guard<S> {
                 Poll::Ready(Ok(count > 0))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if matches!(self.phase, Phase::Switched) => Poll::Pending,
             Poll::Pending => {
                 if matches!(self.phase, Phase::Head) {
                     ready!(self.poll_waited_long(cx));
@@ -275,7 +298,12 @@ impl<S: Transport> Guard<S> {
 
     /// Whether the caller may still be sending what nobody will read.
     fn has_unread(&self) -> bool {
-        !matches!(self.phase, Phase::Head) || self.end > self.start
+        match self.phase {
+            // the other direction goes on
+            Phase::Switched => false,
+            Phase::Head => self.end > self.start,
+            _ => true,
+        }
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -328,6 +356,9 @@ impl<S: Transport> AsyncRead for Guard<S> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
+        if matches!(guard.phase, Phase::Head) && guard.turn.switched.load(Ordering::Relaxed) {
+            guard.phase = Phase::Switched;
+        }
         loop {
             if guard.hand_out(out) {
                 return Poll::Ready(Ok(()));

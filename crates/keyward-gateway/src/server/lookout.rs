@@ -35,6 +35,11 @@ impl Stream {
         self.lasts.store(false, Ordering::Relaxed);
     }
 
+    /// Has the connection end in a reset.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection ends because its stream was cut.
     pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
@@ -73,7 +78,7 @@ impl Lookout {
                 Ok(_) => {}
                 Err(loss) => {
                     record::stream_cut(plane, vigil.standing(), loss);
-                    stream.cut.store(true, Ordering::Relaxed);
+                    stream.cut();
                     return Poll::Ready(());
                 }
             }

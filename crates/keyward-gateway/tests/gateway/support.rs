@@ -115,7 +115,8 @@ fn catalog() -> Arc<Catalog> {
             "/v1/reports:build": {"get": operation("previewBuild", read.clone())},
             "/v1/reports/{id}/files/{name}": {"get": operation("getFile", read.clone())},
             "/v1/reports/{id}": {
-                "get": operation("getReport", read),
+                "get": operation("getReport", read.clone()),
+                "head": operation("headReport", read),
                 "put": operation("putReport", write.clone()),
                 "delete": operation("deleteReport", write),
             },

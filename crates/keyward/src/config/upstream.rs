@@ -60,6 +60,9 @@ pub(crate) struct UpstreamSettings {
     /// How long an exchange may take in all, unless its route says otherwise; without a bound when
     /// absent.
     pub(crate) total_timeout: Option<Millis>,
+    /// How long nothing may move on a WebSocket.
+    #[serde(default = "default_websocket_idle_timeout")]
+    pub(crate) websocket_idle_timeout: Millis,
 }
 
 impl UpstreamSettings {
@@ -84,6 +87,7 @@ impl UpstreamSettings {
             connect_timeout: default_connect_timeout(),
             first_byte_timeout: default_first_byte_timeout(),
             total_timeout: None,
+            websocket_idle_timeout: default_websocket_idle_timeout(),
         }
     }
 }
@@ -96,6 +100,9 @@ const fn default_connect_timeout() -> Millis {
 }
 const fn default_first_byte_timeout() -> Millis {
     Millis(30_000)
+}
+const fn default_websocket_idle_timeout() -> Millis {
+    Millis(300_000)
 }
 
 /// One address, or a list of them.

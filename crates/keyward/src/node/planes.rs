@@ -196,6 +196,7 @@ fn upstream_config(
         connect_timeout: upstream.connect_timeout.duration(),
         first_byte_timeout: upstream.first_byte_timeout.duration(),
         total_timeout: upstream.total_timeout.map(Millis::duration),
+        websocket_idle_timeout: upstream.websocket_idle_timeout.duration(),
         body_idle_timeout: gateway.body_idle_timeout.duration(),
         pool_idle_timeout: Duration::from_secs(55),
         ..UpstreamConfig::new(environments, "", audience(upstream)?, Arc::new(key))
