@@ -37,7 +37,7 @@ const GATEWAY: &str = "[gateway]\ntrusted-proxies = [\"127.9.0.0/16\"]\n";
 /// Where the flood's connections come from.
 const FLOODER: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 /// Requests that are written at once on a connection.
-const PIPELINED: usize = 8;
+const PIPELINED: usize = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The second client: one request at a time, this often.
 const CLIENT_EVERY: Duration = Duration::from_millis(5);
@@ -315,7 +315,7 @@ impl Flood {
         answers: &Answers,
     ) -> anyhow::Result<()> {
         let mut stream = connect(to).await?;
-        let mut buffer = Vec::new();
+        let mut answered = Answered::default();
         let mine: Vec<&String> = self.forged.iter().skip(number).step_by(of).collect();
         let mut due = moment::now_ns();
         for batch in mine.chunks(PIPELINED) {
@@ -327,7 +327,7 @@ impl Flood {
             let requests: String = batch.iter().map(|forged| self.request(forged)).collect();
             stream.write_all(requests.as_bytes()).await?;
             for _ in batch {
-                let status = next_status(&mut stream, &mut buffer).await?;
+                let status = answered.next_status(&mut stream).await?;
                 answers.count(status);
             }
         }
@@ -353,16 +353,28 @@ async fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The status of the next answer on a connection; its body is skipped.
-async fn next_status(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<u16> {
-    loop {
-        if let Some((status, length)) = whole(buffer)? {
-            buffer.drain(..length);
-            return Ok(status);
+/// What was answered on a connection and not looked at yet.
+#[derive(Default)]
+struct Answered {
+    buffer: Vec<u8>,
+    seen: usize,
+}
+
+impl Answered {
+    /// The status of the next answer; its body is skipped.
+    async fn next_status(&mut self, stream: &mut TcpStream) -> anyhow::Result<u16> {
+        loop {
+            let unseen = self.buffer.get(self.seen..).unwrap_or_default();
+            if let Some((status, length)) = whole(unseen)? {
+                self.seen += length;
+                return Ok(status);
+            }
+            self.buffer.drain(..self.seen);
+            self.seen = 0;
+            let read = timeout(ANSWER_WITHIN, stream.read_buf(&mut self.buffer)).await;
+            let read = read.context("an answer to a forged key takes too long")??;
+            ensure!(read > 0, "the node closed a connection of the flood");
         }
-        let read = timeout(ANSWER_WITHIN, stream.read_buf(buffer)).await;
-        let read = read.context("an answer to a forged key takes too long")??;
-        ensure!(read > 0, "the node closed a connection of the flood");
     }
 }
 
