@@ -36,6 +36,44 @@ pub(crate) struct Counted {
     pub(crate) duration_ns: u64,
 }
 
+/// Why a connection was not encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeFailure {
+    /// The handshake was not over in time.
+    TooSlow,
+    /// The caller left.
+    Gone,
+    /// The two sides have no version, cipher or protocol in common.
+    Incompatible,
+    /// The caller did not accept this side, or did not speak TLS.
+    Refused,
+}
+
+impl HandshakeFailure {
+    const ALL: [Self; 4] = [Self::TooSlow, Self::Gone, Self::Incompatible, Self::Refused];
+
+    /// Why a handshake broke off.
+    pub(crate) fn of(error: &std::io::Error) -> Self {
+        let tls = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>());
+        match tls {
+            None => Self::Gone,
+            Some(rustls::Error::PeerIncompatible(_) | rustls::Error::NoApplicationProtocol) => {
+                Self::Incompatible
+            }
+            Some(_) => Self::Refused,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooSlow => "too_slow",
+            Self::Gone => "gone",
+            Self::Incompatible => "incompatible",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// The metrics of one data plane, for a `prometheus_client` registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -51,6 +89,8 @@ pub struct Metrics {
     pub(crate) tunnels: AtomicU64,
     /// Bytes that passed through those that are closed: from callers, and to them.
     tunnel_bytes: [AtomicU64; 2],
+    handshakes: [AtomicU64; HandshakeFailure::ALL.len()],
+    floods: AtomicU64,
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_ns: AtomicU64,
@@ -73,6 +113,8 @@ impl Metrics {
             cuts: zeros(routes * CUT_COLUMNS),
             tunnels: AtomicU64::new(0),
             tunnel_bytes: Default::default(),
+            handshakes: Default::default(),
+            floods: AtomicU64::new(0),
             statuses: Default::default(),
             buckets: Default::default(),
             duration_ns: AtomicU64::new(0),
@@ -133,6 +175,36 @@ impl Metrics {
             encode_count(&mut family.encode_family(&[("direction", direction)])?, count)?;
         }
         Ok(())
+    }
+
+    /// Counts a connection that ended before it was encrypted.
+    pub(crate) fn count_handshake(&self, failure: HandshakeFailure) {
+        add(self.handshakes.get(failure as usize), 1);
+    }
+
+    /// Counts a connection that ended because of what its caller sent over and over.
+    pub(crate) fn count_flood(&self) {
+        add(Some(&self.floods), 1);
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_tls_handshakes_failed",
+            "Connections of all listeners that ended before they were encrypted, by reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for (failure, cell) in HandshakeFailure::ALL.iter().zip(&self.handshakes) {
+            let labels = [("reason", failure.as_str().to_owned())];
+            encode_count(&mut family.encode_family(&labels)?, cell.load(Ordering::Relaxed))?;
+        }
+        let mut floods = encoder.encode_descriptor(
+            "keyward_http2_floods",
+            "Connections ended because their caller sent too many frames that ask for nothing",
+            None,
+            MetricType::Counter,
+        )?;
+        encode_count(&mut floods, self.floods.load(Ordering::Relaxed))
     }
 
     fn encode_cuts(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -253,6 +325,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         self.encode_requests(&mut encoder)?;
         self.encode_cuts(&mut encoder)?;
+        self.encode_connections(&mut encoder)?;
         self.encode_statuses(&mut encoder)?;
         self.encode_upstreams(&mut encoder)?;
         self.encode_tunnels(&mut encoder)?;

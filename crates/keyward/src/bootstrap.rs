@@ -82,7 +82,8 @@ pub(crate) fn control_url(settings: &Settings) -> String {
     if listen.ip().is_unspecified() {
         listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    settings.control.public_url.clone().unwrap_or_else(|| format!("http://{listen}"))
+    let scheme = if settings.control.tls.is_on() { "https" } else { "http" };
+    settings.control.public_url.clone().unwrap_or_else(|| format!("{scheme}://{listen}"))
 }
 
 /// Makes an administrator, or makes a known person one.

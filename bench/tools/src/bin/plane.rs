@@ -26,8 +26,8 @@ use keyward_core::profile::Profile;
 use keyward_core::{Clock, Timestamp};
 use keyward_gateway::{
     AdminTokens, Builtins, ConnectionLimits, DataPlane, DataPlaneConfig, GatewayOptions,
-    GatewayServer, InternalServer, KeySet, Networks, PlanePolicy, ProductConfig, RuntimeShape,
-    UpstreamConfig,
+    GatewayServer, InternalServer, KeySet, Networks, PlanePolicy, ProductConfig, Protocols,
+    RuntimeShape, UpstreamConfig,
 };
 
 #[global_allocator]
@@ -127,6 +127,7 @@ fn serve(plane: &Arc<DataPlane>) -> anyhow::Result<()> {
             Arc::clone(plane),
             Arc::new(move |_| Box::pin(async move { Response::new(nothing()) })),
             limits,
+            Protocols::default(),
             RuntimeShape::PerCore(1),
         )?;
         println!("http://{} http://{}", gateway.local_addr(), internal.local_addr());

@@ -18,8 +18,10 @@ use keyward_core::ip::canonical;
 
 use crate::plane::DataPlane;
 use crate::server::connection::{Fallback, Serving, Task, serve};
+use crate::server::entrance::enter;
 use crate::server::{
-    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, RuntimeShape, Stage,
+    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, Protocols, RuntimeShape,
+    Stage,
 };
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -46,12 +48,13 @@ impl GatewayServer {
         let stage = watch::Sender::new(Stage::Open);
         let listener = Listener {
             environments: options.environments,
-            public_scheme: if options.behind_tls { "https" } else { "http" },
+            public_scheme: scheme(&options.protocols, options.behind_tls),
             max_body_bytes: options.limits.max_body_bytes,
             whole_body_timeout: options.limits.whole_body_timeout,
             stage: stage.subscribe(),
         };
-        let setup = Setup { plane, listener, limits: options.limits, task: Task::Gateway, stage };
+        let GatewayOptions { limits, protocols, .. } = options;
+        let setup = Setup { plane, listener, limits, protocols, task: Task::Gateway, stage };
         Running::start(addresses, setup, options.runtime).map(Self)
     }
 
@@ -80,9 +83,10 @@ impl InternalServer {
         plane: Arc<DataPlane>,
         fallback: Fallback,
         limits: ConnectionLimits,
+        protocols: Protocols,
         runtime: RuntimeShape,
     ) -> io::Result<Self> {
-        let setup = Setup::beside(plane, limits, Task::Internal(fallback));
+        let setup = Setup::beside(plane, limits, protocols, Task::Internal(fallback));
         Running::start(addresses, setup, runtime).map(Self)
     }
 
@@ -112,8 +116,9 @@ impl LentServer {
         plane: Arc<DataPlane>,
         fallback: Fallback,
         limits: ConnectionLimits,
+        protocols: Protocols,
     ) -> io::Result<Self> {
-        let setup = Setup::beside(plane, limits, Task::Lent(fallback));
+        let setup = Setup::beside(plane, limits, protocols, Task::Lent(fallback));
         Running::start(addresses, setup, RuntimeShape::Shared).map(Self)
     }
 
@@ -124,10 +129,11 @@ impl LentServer {
         plane: Arc<DataPlane>,
         fallback: Fallback,
         limits: ConnectionLimits,
+        protocols: Protocols,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        let setup = Setup::beside(plane, limits, Task::Lent(fallback));
+        let setup = Setup::beside(plane, limits, protocols, Task::Lent(fallback));
         Running::run((address, vec![vec![socket]]), setup, RuntimeShape::Shared).map(Self)
     }
 
@@ -153,23 +159,34 @@ struct Setup {
     plane: Arc<DataPlane>,
     listener: Listener,
     limits: ConnectionLimits,
+    protocols: Protocols,
     task: Task,
     stage: watch::Sender<Stage>,
 }
 
 impl Setup {
     /// Of a listener that serves no environment.
-    fn beside(plane: Arc<DataPlane>, limits: ConnectionLimits, task: Task) -> Self {
+    fn beside(
+        plane: Arc<DataPlane>,
+        limits: ConnectionLimits,
+        protocols: Protocols,
+        task: Task,
+    ) -> Self {
         let stage = watch::Sender::new(Stage::Open);
         let listener = Listener {
             environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
-            public_scheme: "http",
+            public_scheme: scheme(&protocols, false),
             max_body_bytes: limits.max_body_bytes,
             whole_body_timeout: limits.whole_body_timeout,
             stage: stage.subscribe(),
         };
-        Self { plane, listener, limits, task, stage }
+        Self { plane, listener, limits, protocols, task, stage }
     }
+}
+
+/// How callers reach a listener.
+const fn scheme(protocols: &Protocols, behind_tls: bool) -> &'static str {
+    if behind_tls || protocols.tls.is_some() { "https" } else { "http" }
 }
 
 struct Running {
@@ -210,6 +227,7 @@ impl Running {
             plane: setup.plane,
             listener: Arc::new(setup.listener),
             limits: setup.limits,
+            protocols: setup.protocols,
             task: setup.task,
         });
         let mut threads = Vec::new();
@@ -380,7 +398,12 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>, connections: Conne
         if let Some(counted) = connections.admit(peer, exempt) {
             let serving = Arc::clone(&serving);
             tokio::spawn(async move {
-                serve(serving, stream, peer).await;
+                if serving.protocols.is_plain_http_11() {
+                    serve(serving, stream, Vec::new(), peer).await;
+                } else {
+                    // larger, and not a part of every connection's state
+                    Box::pin(enter(serving, stream, peer)).await;
+                }
                 drop((counted, slot));
             });
         }

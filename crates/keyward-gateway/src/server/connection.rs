@@ -28,7 +28,7 @@ use crate::record;
 use crate::server::guard::{Guard, Turn};
 use crate::server::lookout::Lookout;
 use crate::server::transport::Transport;
-use crate::server::{Arrival, ConnectionLimits, Listener, Stage};
+use crate::server::{Arrival, ConnectionLimits, Listener, Protocols, Stage};
 
 /// Answers what the data plane does not: the rest of the internal listener.
 pub type Fallback =
@@ -50,12 +50,17 @@ pub(super) struct Serving {
     pub(super) plane: Arc<DataPlane>,
     pub(super) listener: Arc<Listener>,
     pub(super) limits: ConnectionLimits,
+    pub(super) protocols: Protocols,
     pub(super) task: Task,
 }
 
 impl Serving {
     /// Answers one request, whatever carried it.
-    async fn answer(&self, arrival: &Arrival, request: Request<Incoming>) -> Response<PlaneBody> {
+    pub(super) async fn answer(
+        &self,
+        arrival: &Arrival,
+        request: Request<Incoming>,
+    ) -> Response<PlaneBody> {
         let plane = &self.plane;
         match &self.task {
             Task::Gateway => pipeline::serve(plane, arrival, request).await,
@@ -66,9 +71,15 @@ impl Serving {
 }
 
 /// Serves a connection until it ends, or until it is idle while the listener drains.
-pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: std::net::IpAddr) {
+/// `first` was read from the stream before.
+pub(super) async fn serve<S: Transport>(
+    serving: Arc<Serving>,
+    stream: S,
+    first: Vec<u8>,
+    peer: std::net::IpAddr,
+) {
     let turn = Turn::new();
-    let guard = Guard::new(stream, Arc::clone(&turn), &serving.limits);
+    let guard = Guard::new(stream, first, Arc::clone(&turn), &serving.limits);
     let mut stage = serving.listener.stage.clone();
     let service = service_fn(|request| {
         let bad_head = turn.begin();
@@ -83,8 +94,7 @@ pub(super) async fn serve<S: Transport>(serving: Arc<Serving>, stream: S, peer: 
                 flight.0.switch(opened);
             }
             let standing = arrival.standing.into_inner();
-            let under_way = |body| InFlight { body, standing, seen: Seen::Nothing, flight };
-            let mut response = response.map(under_way);
+            let mut response = response.map(|body| InFlight::new(body, standing, flight));
             if serving.listener.is_leaving() && !switches {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -156,7 +166,7 @@ impl<C: Future> Future for Watched<'_, C> {
 }
 
 /// Drives a connection until the listener's next stage; `None` when the connection ends first.
-async fn next_stage(
+pub(super) async fn next_stage(
     mut connection: Pin<&mut impl Future>,
     stage: &mut watch::Receiver<Stage>,
 ) -> Option<Result<(), watch::error::RecvError>> {
@@ -179,7 +189,7 @@ async fn next_stage(
 }
 
 /// Says that an answer is over, when it is dropped.
-struct Flight(Arc<Turn>);
+pub(super) struct Flight(pub(super) Arc<Turn>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
@@ -201,7 +211,7 @@ enum Seen {
 }
 
 /// The body of an answer under way.
-struct InFlight {
+pub(super) struct InFlight {
     body: PlaneBody,
     standing: Option<Standing>,
     seen: Seen,
@@ -209,6 +219,10 @@ struct InFlight {
 }
 
 impl InFlight {
+    pub(super) fn new(body: PlaneBody, standing: Option<Standing>, flight: Flight) -> Self {
+        Self { body, standing, seen: Seen::Nothing, flight }
+    }
+
     fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
         let small = match polled {
             Poll::Pending => false,

@@ -17,22 +17,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::proxy::body::IdleTimer;
 use crate::proxy::{Opened, Tunnel};
 use crate::server::ConnectionLimits;
+use crate::server::linger::Linger;
 use crate::server::lookout::Stream;
 use crate::server::transport::Transport;
 use chunked::{Chunked, Step};
-pub(crate) use head::BadHead;
 use head::Framing;
 pub use head::head_length;
+pub(crate) use head::{BadHead, MAX_HEADERS};
+pub(super) use head::{is_carried_verbatim, is_host};
 
 mod chunked;
 mod head;
 
 /// Bytes that a new connection's buffer holds; it grows up to the limit of a head.
 const FIRST_BUFFER_BYTES: usize = 4 * 1024;
-/// Bytes of an unread body that are thrown away, so that the caller can read the refusal.
-const MAX_LINGER_BYTES: usize = 1024 * 1024;
-/// For how long a closing connection waits for the caller to read the refusal.
-const LINGER: Duration = Duration::from_secs(2);
 /// Parts of the header timeout in which a waiting connection is looked at.
 const LOOKS: u32 = 2;
 /// No head was refused.
@@ -117,7 +115,7 @@ pub(crate) struct Guard<S: Transport> {
     waiting: Waiting,
     body_stall: IdleTimer,
     write_stall: IdleTimer,
-    lingered: Option<usize>,
+    linger: Option<Linger>,
 }
 
 /// How long a connection has waited for a head, looked at from time to time.
@@ -130,7 +128,13 @@ struct Waiting {
 }
 
 impl<S: Transport> Guard<S> {
-    pub(crate) fn new(stream: S, turn: Arc<Turn>, limits: &ConnectionLimits) -> Self {
+    /// `first` was read from the stream before.
+    pub(crate) fn new(
+        stream: S,
+        first: Vec<u8>,
+        turn: Arc<Turn>,
+        limits: &ConnectionLimits,
+    ) -> Self {
         let look = (limits.header_timeout / LOOKS).max(Duration::from_millis(1));
         let idle_looks = limits.idle_timeout.as_millis().div_ceil(look.as_millis());
         Self {
@@ -138,10 +142,10 @@ impl<S: Transport> Guard<S> {
             turn,
             phase: Phase::Head,
             heads: 0,
-            buffer: Vec::new(),
+            end: first.len(),
+            buffer: first,
             start: 0,
             ready: 0,
-            end: 0,
             max_head: limits.max_header_bytes,
             waiting: Waiting {
                 timer: IdleTimer::new(look),
@@ -152,7 +156,7 @@ impl<S: Transport> Guard<S> {
             },
             body_stall: IdleTimer::new(limits.body_timeout),
             write_stall: IdleTimer::new(limits.write_timeout),
-            lingered: None,
+            linger: None,
         }
     }
 
@@ -306,24 +310,6 @@ impl<S: Transport> Guard<S> {
         }
     }
 
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scrap = [0_u8; 4096];
-        loop {
-            let lingered = self.lingered.unwrap_or_default();
-            if lingered >= MAX_LINGER_BYTES {
-                return Poll::Ready(());
-            }
-            let mut room = ReadBuf::new(&mut scrap);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
-                Poll::Ready(Ok(())) if !room.filled().is_empty() => {
-                    self.lingered = Some(lingered + room.filled().len());
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.write_stall.poll_expired(cx),
-            }
-        }
-    }
-
     fn settle<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -431,15 +417,17 @@ impl<S: Transport> AsyncWrite for Guard<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
-        if guard.lingered.is_none() {
-            ready!(Pin::new(&mut guard.stream).poll_shutdown(cx))?;
-            guard.lingered = Some(0);
-            guard.write_stall = IdleTimer::new(LINGER);
+        if guard.linger.is_none() {
+            let ended = Pin::new(&mut guard.stream).poll_shutdown(cx);
+            ready!(guard.settle(cx, ended))?;
+            guard.linger = Some(Linger::new());
         }
-        // closing with unread bytes resets the connection, and the caller loses the refusal
-        if guard.has_unread() {
-            ready!(guard.poll_linger(cx));
+        if !guard.has_unread() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        let Guard { linger: Some(linger), stream, .. } = guard else {
+            return Poll::Ready(Ok(()));
+        };
+        linger.poll(stream, cx).map(Ok)
     }
 }

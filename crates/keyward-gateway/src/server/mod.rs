@@ -2,9 +2,13 @@
 
 mod accept;
 mod connection;
+mod entrance;
 mod guard;
+mod http2;
+mod linger;
 mod lookout;
 mod options;
+mod tls;
 mod transport;
 
 use std::net::IpAddr;
@@ -21,8 +25,10 @@ pub use connection::Fallback;
 pub(crate) use guard::BadHead;
 pub use guard::head_length;
 pub use options::{
-    ConnectionLimits, GatewayOptions, ListenerEnvironments, RuntimeShape, WHOLE_BODY_TIMEOUT,
+    ConnectionLimits, GatewayOptions, ListenerEnvironments, Protocols, RuntimeShape,
+    WHOLE_BODY_TIMEOUT,
 };
+pub use tls::{Certificate, InvalidCertificate, MAX_CERTIFICATES, Tls};
 
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

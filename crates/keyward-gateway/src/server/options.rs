@@ -1,8 +1,11 @@
 //! How a listener is set up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_core::environment::EnvironmentSet;
+
+use crate::server::tls::Tls;
 
 /// How a gateway listener is set up.
 #[derive(Clone, Debug)]
@@ -11,6 +14,8 @@ pub struct GatewayOptions {
     pub environments: ListenerEnvironments,
     /// Whether callers reach it over TLS, ended by something in front of it.
     pub behind_tls: bool,
+    /// What its connections speak.
+    pub protocols: Protocols,
     /// The bounds of its connections.
     pub limits: ConnectionLimits,
     /// The threads it runs on.
@@ -23,9 +28,26 @@ impl GatewayOptions {
         Self {
             environments: ListenerEnvironments::all_hosts(environments),
             behind_tls: false,
+            protocols: Protocols::default(),
             limits: ConnectionLimits::default(),
             runtime: RuntimeShape::Shared,
         }
+    }
+}
+
+/// What the connections of a listener speak, besides HTTP/1.1.
+#[derive(Clone, Debug, Default)]
+pub struct Protocols {
+    /// Encrypted connections only, over which callers may choose HTTP/2 (RFC 9113 §3.2).
+    pub tls: Option<Arc<Tls>>,
+    /// HTTP/2 also on plain connections, from callers that know (RFC 9113 §3.3): proxies in front.
+    pub h2c: bool,
+}
+
+impl Protocols {
+    /// Whether the first byte of a connection is the first of an HTTP/1.1 head.
+    pub(super) const fn is_plain_http_11(&self) -> bool {
+        self.tls.is_none() && !self.h2c
     }
 }
 

@@ -17,7 +17,8 @@ use keyward_core::ip::IpAllowlist;
 use keyward_core::lease::Lease;
 use keyward_gateway::{
     BoxedBody, ConnectionLimits, DataPlane, Fallback, ForwardAuth, GatewayServer, InternalServer,
-    ListenerEnvironments, Networks, PlanePolicy, ProxyToken, RuntimeShape, UpstreamConfig,
+    ListenerEnvironments, Networks, PlanePolicy, Protocols, ProxyToken, RuntimeShape,
+    UpstreamConfig,
 };
 
 use crate::support::*;
@@ -151,7 +152,9 @@ fn make_asking(
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let limits = ConnectionLimits::default();
     let shape = RuntimeShape::Shared;
-    let internal = InternalServer::bind(&[any], Arc::clone(&plane), fallback, limits, shape);
+    let protocols = Protocols::default();
+    let internal =
+        InternalServer::bind(&[any], Arc::clone(&plane), fallback, limits, protocols, shape);
     let gateway = start(&plane, options());
     Asking { world, plane, internal: internal.unwrap(), gateway }
 }

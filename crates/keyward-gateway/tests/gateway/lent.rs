@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
 
-use keyward_gateway::{BoxedBody, ConnectionLimits, Fallback, LentServer, Peer};
+use keyward_gateway::{BoxedBody, ConnectionLimits, Fallback, LentServer, Peer, Protocols};
 
 use crate::support::*;
 
@@ -28,7 +28,14 @@ fn telling() -> Fallback {
 
 fn lent(limits: ConnectionLimits) -> LentServer {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    LentServer::bind(&[any], World::new().plane(Vec::new()), telling(), limits).unwrap()
+    LentServer::bind(
+        &[any],
+        World::new().plane(Vec::new()),
+        telling(),
+        limits,
+        Protocols::default(),
+    )
+    .unwrap()
 }
 
 #[tokio::test]
@@ -84,7 +91,7 @@ async fn a_socket_that_listens_already_can_be_lent_and_drained() {
     let address = socket.local_addr().unwrap();
     let plane = World::new().plane(Vec::new());
     let limits = ConnectionLimits::default();
-    let server = LentServer::on(socket, plane, telling(), limits).unwrap();
+    let server = LentServer::on(socket, plane, telling(), limits, Protocols::default()).unwrap();
     assert_eq!(server.local_addr(), address);
     let mut client = Client::connect(address).await;
     client.write(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await;

@@ -8,8 +8,12 @@
 )]
 
 mod decisions;
+mod encrypted;
+mod floods;
 mod forward_auth;
+mod frames;
 mod health;
+mod http2;
 mod http2_upstreams;
 mod identity;
 mod lent;

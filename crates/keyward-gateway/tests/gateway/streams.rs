@@ -13,17 +13,17 @@ use keyward_core::environment::Environment;
 use keyward_core::ip::IpAllowlist;
 use keyward_core::lease::Lease;
 use keyward_core::time::Timestamp;
-use keyward_gateway::{DataPlane, GatewayServer, PlanePolicy};
+use keyward_gateway::{DataPlane, GatewayOptions, GatewayServer, PlanePolicy};
 
 use crate::support::*;
 
-const EVENTS: &[u8] =
+pub(crate) const EVENTS: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 /// The lease of a node that is sure of what it knows.
 const ENDLESS: Lease = Lease { until_ns: u64::MAX, stale_until_ns: 0 };
 /// For how long a refused upload is read on, so that its caller sees the refusal.
 const LINGER_MS: i64 = 2_000;
-const READ: &str = "GET /v1/reports";
+pub(crate) const READ: &str = "GET /v1/reports";
 const WRITE: &str = "POST /v1/reports";
 
 /// Keeps the paused time of timers where it is while a test waits for its sockets. A test that
@@ -44,8 +44,8 @@ impl Still {
 pub(crate) struct Scene {
     pub(crate) world: World,
     plane: Arc<DataPlane>,
-    server: GatewayServer,
-    upstream: tokio::sync::mpsc::UnboundedReceiver<Client>,
+    pub(crate) server: GatewayServer,
+    pub(crate) upstream: tokio::sync::mpsc::UnboundedReceiver<Client>,
     _still: Still,
 }
 
@@ -57,12 +57,18 @@ pub(crate) struct Exchange {
 
 impl Scene {
     pub(crate) async fn set() -> Self {
+        Self::set_with(|_| {}).await
+    }
+
+    pub(crate) async fn set_with(tune: impl FnOnce(&mut GatewayOptions)) -> Self {
         let still = Still::hold();
         let world = World::new();
         let (address, upstream) = raw_upstream().await;
         let plane = world.plane_with(vec![upstream_at(address)], PlanePolicy::default(), None);
         plane.lease().grant(ENDLESS);
-        let server = start(&plane, options());
+        let mut options = options();
+        tune(&mut options);
+        let server = start(&plane, options);
         Self { world, plane, server, upstream, _still: still }
     }
 
@@ -108,7 +114,7 @@ impl Scene {
         self.world.change_key(|key| key.revoked_at = Some(Timestamp::from_millis(START_MS)));
     }
 
-    fn cuts(&self, operation: &str, failed: &str) -> u64 {
+    pub(crate) fn cuts(&self, operation: &str, failed: &str) -> u64 {
         let metrics = metrics_of(&self.plane);
         let label = format!(
             "keyward_gateway_streams_cut_total{{route=\"{operation}\",failed=\"{failed}\"}} "

@@ -495,6 +495,12 @@ impl Client {
         let _ = self.stream.write_all(bytes).await;
     }
 
+    /// Writes, and says whether the other side may still be there.
+    pub(crate) async fn write_or_end(&mut self, bytes: &[u8]) -> bool {
+        let written = timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        written.expect("room in time").is_ok()
+    }
+
     /// Reads more. False when the other side closed.
     pub(crate) async fn more(&mut self) -> bool {
         let mut chunk = vec![0; 16 * 1024];
@@ -525,6 +531,16 @@ impl Client {
             assert!(self.more().await, "closed after {} of {count} bytes", self.buffer.len());
         }
         self.buffer.drain(..count).collect()
+    }
+
+    /// The next bytes; `None` when the other side closes before them.
+    pub(crate) async fn bytes_or_end(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < count {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..count).collect())
     }
 
     pub(crate) async fn answer(&mut self) -> Answer {

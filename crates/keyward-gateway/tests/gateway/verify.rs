@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use keyward_core::lease::Lease;
 use keyward_gateway::{
     BoxedBody, ConnectionLimits, DataPlane, Fallback, InternalServer, Networks, PlanePolicy,
-    RuntimeShape,
+    Protocols, RuntimeShape,
 };
 
 use crate::support::*;
@@ -40,7 +40,14 @@ fn verify_within(policy: PlanePolicy, limits: ConnectionLimits) -> Verify {
     });
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let decides = Arc::clone(&plane);
-    let server = InternalServer::bind(&[any], decides, fallback, limits, RuntimeShape::Shared);
+    let server = InternalServer::bind(
+        &[any],
+        decides,
+        fallback,
+        limits,
+        Protocols::default(),
+        RuntimeShape::Shared,
+    );
     let caller = world.admin_token(&["verify"], None);
     Verify { plane, server: server.unwrap(), caller, world }
 }

@@ -12,6 +12,7 @@ mod reference;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 mod show;
+pub(crate) mod tls;
 mod units;
 pub(crate) mod upstream;
 

@@ -16,20 +16,28 @@ pub(crate) struct Facts {
 
 /// The addresses that would serve strangers in clear text. Refused in every environment.
 pub(crate) fn listening_problems(settings: &Settings) -> Vec<Problem> {
-    let control = (settings.control.listen, "control", settings.control.behind_proxy);
+    let control = &settings.control;
+    let is_safe = control.behind_proxy || control.tls.is_on();
+    let control = (control.listen, "control", is_safe);
     let gateway = settings.gateway.listener.iter();
-    let gateway = gateway.map(|it| (it.listen, "gateway", settings.gateway.behind_proxy));
+    let behind_proxy = settings.gateway.behind_proxy;
+    let gateway = gateway.map(|it| (it.listen, "gateway", behind_proxy || it.tls.is_on()));
     std::iter::once(control)
         .chain(gateway)
-        .filter(|(address, _, behind_proxy)| !address.ip().is_loopback() && !behind_proxy)
+        .filter(|(address, _, is_safe)| !address.ip().is_loopback() && !is_safe)
         .map(|(address, section, _)| {
             let text = format!(
                 "{section} listens on {address}, which other machines reach, without TLS: keys \
                  would cross the network in clear text"
             );
+            let certificate = match section {
+                "control" => "control.tls.certificate",
+                _ => "tls.certificate of its gateway.listener",
+            };
             let fix = format!(
-                "listen on 127.0.0.1:{0}, or put a proxy that ends TLS in front and set \
-                 {section}.behind-proxy = true (--{section}-behind-proxy)",
+                "give it a certificate ({certificate}), listen on 127.0.0.1:{0}, or put a proxy \
+                 that ends TLS in front and set {section}.behind-proxy = true \
+                 (--{section}-behind-proxy)",
                 address.port()
             );
             Problem::new(text, fix)

@@ -9,6 +9,7 @@ use keyward_core::lease::Terms;
 use serde::{Deserialize, Serialize};
 
 use super::forward_auth::ForwardAuthSettings;
+use super::tls::{CertificateFileSettings, TlsSettings};
 use super::units::{Millis, Size};
 use super::upstream::UpstreamSettings;
 
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) forward_auth: ForwardAuthSettings,
     /// What is written to stderr.
     pub(crate) log: LogSettings,
+    /// The files that certificates are read from.
+    pub(crate) certificates: CertificateFileSettings,
     /// Start and stop.
     pub(crate) shutdown: ShutdownSettings,
 }
@@ -211,10 +214,12 @@ impl Default for StoreSettings {
 pub(crate) struct ControlSettings {
     /// Where it listens.
     pub(crate) listen: SocketAddr,
-    /// How people reach it, for links; `http://{listen}` when absent.
+    /// How people reach it, for links; its own address when absent.
     pub(crate) public_url: Option<String>,
     /// Whether a proxy in front ends TLS.
     pub(crate) behind_proxy: bool,
+    /// TLS ended here.
+    pub(crate) tls: TlsSettings,
     /// The largest body accepted.
     pub(crate) max_body: Size,
 }
@@ -225,6 +230,7 @@ impl Default for ControlSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             public_url: None,
             behind_proxy: false,
+            tls: TlsSettings::default(),
             max_body: Size(64 * 1024),
         }
     }
@@ -238,11 +244,20 @@ pub(crate) struct InternalSettings {
     pub(crate) listen: SocketAddr,
     /// Addresses that may verify without an admin token.
     pub(crate) verify_from: Vec<IpNet>,
+    /// TLS ended here.
+    pub(crate) tls: TlsSettings,
+    /// HTTP/2 also on plain connections.
+    pub(crate) h2c: bool,
 }
 
 impl Default for InternalSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8789)), verify_from: Vec::new() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8789)),
+            verify_from: Vec::new(),
+            tls: TlsSettings::default(),
+            h2c: false,
+        }
     }
 }
 
@@ -308,6 +323,10 @@ pub(crate) struct ListenerSettings {
     pub(crate) listen: SocketAddr,
     /// The environments whose keys are accepted there.
     pub(crate) environments: Vec<Environment>,
+    /// TLS ended here.
+    pub(crate) tls: TlsSettings,
+    /// HTTP/2 also on plain connections, for a proxy in front.
+    pub(crate) h2c: bool,
 }
 
 impl Default for ListenerSettings {
@@ -315,6 +334,8 @@ impl Default for ListenerSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8788)),
             environments: vec![Environment::Live, Environment::Test],
+            tls: TlsSettings::default(),
+            h2c: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use keyward_core::Environment;
 use keyward_core::assertion::VerifyKey;
 use keyward_core::id::TenantId;
 use keyward_core::key::KeySecret;
-use keyward_gateway::LentServer;
+use keyward_gateway::{LentServer, Protocols};
 use keyward_sandbox::{Sandbox, SandboxConfig};
 use serde_json::{Map, Value, json};
 
@@ -61,7 +61,7 @@ impl DevOptions {
         settings.internal.listen = any;
         let listeners = self.gateways.iter().map(|environments| {
             let environments = environments.clone();
-            ListenerSettings { listen: any, environments }
+            ListenerSettings { listen: any, environments, ..ListenerSettings::default() }
         });
         settings.gateway.listener = listeners.collect();
         settings.gateway.threads = 1;
@@ -101,7 +101,8 @@ impl Dev {
             .with_context(|| format!("the sandbox of {}", settings.profile.display()))?;
         let node = Node::start(NodeParts { settings, product, secrets, store, clock }).await?;
         let (plane, router) = (Arc::clone(&node.shared.plane), planes::fallback(sandbox.router()));
-        let listening = LentServer::on(socket, plane, router, planes::sandbox_limits())?;
+        let listening =
+            LentServer::on(socket, plane, router, planes::sandbox_limits(), Protocols::default())?;
         let (tenants, admin_token) = Box::pin(seed(&node, &sandbox)).await?;
         Ok(Self { node, sandbox: listening, admin_token, tenants })
     }

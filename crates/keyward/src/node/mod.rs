@@ -2,6 +2,7 @@
 
 mod authority;
 mod builtins;
+mod certificates;
 mod clock;
 mod forward_auth;
 mod housekeeper;
@@ -27,18 +28,20 @@ use keyward_core::key::Keyring;
 use keyward_gateway::authority::Follower;
 use keyward_gateway::{
     AdminTokens, ConnectionLimits, DataPlane, GatewayServer, InternalServer, KeySet, LentServer,
-    RuntimeShape,
+    Protocols, RuntimeShape,
 };
 use keyward_store::Store;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::settings::NodeRole;
+use crate::config::settings::{InternalSettings, NodeRole};
+use crate::config::tls::TlsSettings;
 use crate::config::{DeploymentSecrets, Settings};
 use crate::control::{self, ControlState};
 use crate::product::Product;
 pub(crate) use authority::Followed;
+use certificates::{CertificateMetrics, Certificates};
 use internal::InternalState;
 use jobs::Jobs;
 
@@ -81,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) plane: Arc<DataPlane>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
+    certificates: Arc<Certificates>,
 }
 
 /// Where a node listens.
@@ -102,7 +106,8 @@ impl Node {
             planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;
         let plane = Arc::new(DataPlane::new(config)?);
         let followed = Followed::start(&store, &plane, &settings).await?;
-        let shared = Shared { store, product, keyring, plane, clock, settings };
+        let certificates = Arc::new(Certificates::new(Arc::clone(&clock)));
+        let shared = Shared { store, product, keyring, plane, clock, settings, certificates };
         match shared.listen(jwks, &followed.follower) {
             Ok(open) => Ok(Self { shared, followed, open }),
             Err(error) => {
@@ -120,6 +125,12 @@ impl Node {
             control: self.open.control.as_ref().map(LentServer::local_addr),
             internal: self.open.internal.local_addr(),
         }
+    }
+
+    /// Reads again what may be replaced while the node runs: the certificates of its listeners.
+    pub(crate) fn reload(&self) {
+        tracing::info!("reading the certificates again; other settings are read at the start");
+        self.shared.certificates.reload(true);
     }
 
     /// Says that the node is about to stop: on `/readyz`, and with every answer, which ends its
@@ -165,7 +176,9 @@ impl Shared {
         let mut gateways = Vec::new();
         let listeners = self.settings.gateway.listener.iter();
         for listener in listeners.filter(|_| has(NodeRole::Gateway)) {
-            let options = planes::gateway_options(&self.settings.gateway, listener);
+            let name = format!("gateway {}", listener.listen);
+            let protocols = self.protocols(name, &listener.tls, listener.h2c)?;
+            let options = planes::gateway_options(&self.settings.gateway, listener, protocols);
             let addresses = [listener.listen];
             let server = GatewayServer::bind(&addresses, Arc::clone(&self.plane), options)
                 .with_context(|| format!("cannot listen on {}", listener.listen))?;
@@ -177,10 +190,17 @@ impl Shared {
         let internal = self.internal(jwks, follower, Arc::clone(&draining))?;
         let (stop, stopped) = watch::channel(false);
         let purges = has(NodeRole::Worker);
+        let every = self.settings.certificates.check_every.duration();
+        tokio::spawn(Arc::clone(&self.certificates).keep(every, stopped.clone()));
         let forwards = has(NodeRole::Gateway);
         let plane = Arc::clone(&self.plane);
         let task = Jobs::start(self.store.clone(), plane, purges, forwards, stopped);
         Ok(Open { gateways, internal, control, draining, jobs: (stop, task) })
+    }
+
+    /// What a listener speaks. `name` is for the log and the metrics.
+    fn protocols(&self, name: String, tls: &TlsSettings, h2c: bool) -> anyhow::Result<Protocols> {
+        Ok(Protocols { tls: self.certificates.show(name, tls)?, h2c })
     }
 
     fn control(&self, follower: Arc<Follower>) -> anyhow::Result<LentServer> {
@@ -196,7 +216,9 @@ impl Shared {
         let address = self.settings.control.listen;
         let fallback = planes::fallback(control::router(Arc::new(state))?);
         let limits = planes::control_limits(&self.settings.control);
-        LentServer::bind(&[address], Arc::clone(&self.plane), fallback, limits)
+        let tls = &self.settings.control.tls;
+        let protocols = self.protocols("control".to_owned(), tls, false)?;
+        LentServer::bind(&[address], Arc::clone(&self.plane), fallback, limits, protocols)
             .with_context(|| format!("cannot listen on {address}"))
     }
 
@@ -209,15 +231,18 @@ impl Shared {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.plane.metrics()));
         registry.register_collector(Box::new(follower.metrics()));
+        registry.register_collector(Box::new(CertificateMetrics(Arc::clone(&self.certificates))));
         let (store, plane) = (self.store.clone(), Arc::clone(&self.plane));
         let clock = Arc::clone(&self.clock);
         let decides = NodeRole::decide(&self.settings.role);
         let state = InternalState { store, plane, decides, clock, draining, registry, jwks };
         let router = internal::router(state);
-        let address = self.settings.internal.listen;
+        let InternalSettings { listen: address, ref tls, h2c, .. } = self.settings.internal;
+        let protocols = self.protocols("internal".to_owned(), tls, h2c)?;
         let (fallback, limits) = (planes::fallback(router), ConnectionLimits::default());
         let plane = Arc::clone(&self.plane);
-        InternalServer::bind(&[address], plane, fallback, limits, RuntimeShape::Shared)
+        let shape = RuntimeShape::Shared;
+        InternalServer::bind(&[address], plane, fallback, limits, protocols, shape)
             .with_context(|| format!("cannot listen on {address}"))
     }
 }

@@ -14,8 +14,8 @@ use keyward_core::assertion::SigningKey;
 use keyward_core::environment::EnvironmentSet;
 use keyward_gateway::{
     AdminTokens, Balance, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions,
-    HealthPolicy, KeySet, ListenerEnvironments, Networks, PlanePolicy, ProductConfig, RuntimeShape,
-    UpstreamConfig, UpstreamProtocol, UpstreamTls,
+    HealthPolicy, KeySet, ListenerEnvironments, Networks, PlanePolicy, ProductConfig, Protocols,
+    RuntimeShape, UpstreamConfig, UpstreamProtocol, UpstreamTls,
 };
 use keyward_store::Store;
 use serde_json::Value;
@@ -104,6 +104,7 @@ fn docs_base(settings: &Settings) -> String {
 pub(super) fn gateway_options(
     settings: &GatewaySettings,
     listener: &ListenerSettings,
+    protocols: Protocols,
 ) -> GatewayOptions {
     let environments: EnvironmentSet = listener.environments.iter().copied().collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -111,6 +112,7 @@ pub(super) fn gateway_options(
     GatewayOptions {
         environments: ListenerEnvironments::all_hosts(environments),
         behind_tls: settings.behind_proxy,
+        protocols,
         limits: ConnectionLimits {
             max_connections: settings.max_connections,
             max_header_bytes: settings.max_headers.bytes(),

@@ -14,7 +14,7 @@ use crate::product::Product;
 
 /// Runs a node with these settings until SIGTERM or SIGINT; a second one ends it at once.
 pub(crate) async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let stops = Stops::listen(Hangup::Ignored)?;
+    let stops = Stops::listen(Hangup::Reloads)?;
     stops.unless_repeated(Box::pin(run(settings, &stops))).await
 }
 
@@ -48,6 +48,7 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
     tokio::select! {
         () = stops.first() => {}
         () = supervisor.keep_told(|| !decides || plane.is_deciding()) => {}
+        () = stops.at_each_hangup(|| node.reload()) => {}
     }
     supervisor.stopping();
     leave(&node).await;

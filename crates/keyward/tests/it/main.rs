@@ -10,6 +10,7 @@
 
 mod accept;
 mod away;
+mod certificates;
 mod coverage;
 mod deploy;
 mod harness;

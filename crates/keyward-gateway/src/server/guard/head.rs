@@ -41,7 +41,7 @@ impl From<BadHead> for Error {
         match bad {
             BadHead::Malformed => Self::new(
                 ErrorCode::InvalidRequest,
-                "The head of the request is not well-formed HTTP/1.1",
+                "The head of the request is not well-formed HTTP",
             ),
             BadHead::TooLarge => Self::new(
                 ErrorCode::HeadersTooLarge,
@@ -53,8 +53,8 @@ impl From<BadHead> for Error {
             ),
             BadHead::Host => Self::new(
                 ErrorCode::InvalidRequest,
-                "The request needs exactly one Host header, with a name or address and perhaps \
-                 a port",
+                "The request must name one host, with perhaps a port: in one Host header, or as \
+                 :authority of HTTP/2",
             ),
             BadHead::Framing => Self::new(
                 ErrorCode::InvalidRequest,
@@ -148,7 +148,7 @@ fn check(headers: &[Header<'_>], is_http_11: bool) -> Result<Framing, BadHead> {
 
 /// Whether it is a name or address, perhaps with a port, as RFC 9112 §3.2 wants it checked. Of the
 /// characters that a name may have, only those are taken that names do have.
-fn is_host(value: &[u8]) -> bool {
+pub(in crate::server) fn is_host(value: &[u8]) -> bool {
     let bracketed = value.first() == Some(&b'[');
     let end = if bracketed { b']' } else { b':' };
     let end = value.iter().position(|byte| *byte == end).unwrap_or(value.len());
@@ -195,7 +195,7 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 
 /// Whether hyper hands on exactly these bytes: it cuts fragments off, and refuses some characters
 /// with a bare answer.
-fn is_carried_verbatim(target: &str) -> bool {
+pub(in crate::server) fn is_carried_verbatim(target: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`');
     target.bytes().all(plain)
