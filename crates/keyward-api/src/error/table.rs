@@ -382,6 +382,7 @@ pub const ERRORS: &[ErrorInfo] = &[
         causes: &[
             "The database is away and what is in memory is too old to rely on.",
             "The server is starting or stopping.",
+            "Every address of the product behind Keyward is down.",
             "Too many requests wait for the same resource.",
         ],
         fix: "Retry with backoff, after `Retry-After` when it is there.",

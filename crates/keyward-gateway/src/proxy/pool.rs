@@ -108,6 +108,8 @@ pub(crate) struct Lease {
     pub(super) target: u64,
     pub(super) now_ns: u64,
     pub(super) idle_ns: u64,
+    /// Whether nothing follows on it.
+    pub(super) once: bool,
 }
 
 impl Lease {
@@ -116,7 +118,7 @@ impl Lease {
         let Channel::Connection(connection) = self.channel else {
             return;
         };
-        if connection.sender.is_closed() {
+        if self.once || connection.sender.is_closed() {
             return;
         }
         let limit = self.now_ns.saturating_sub(self.idle_ns);

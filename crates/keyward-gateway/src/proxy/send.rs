@@ -175,7 +175,8 @@ impl Upstream {
         held: Option<Box<Held>>,
         now_ns: u64,
     ) -> Lease {
-        Lease { channel, held, target: target.id, now_ns, idle_ns: self.idle_ns() }
+        let idle_ns = self.idle_ns();
+        Lease { channel, held, target: target.id, now_ns, idle_ns, once: false }
     }
 
     /// Notes that a request could not be delivered.
@@ -205,6 +206,7 @@ impl<'c> Errand<'c, '_> {
                 Ok(channel) => {
                     let wire = channel.wire();
                     let mut lease = upstream.lease(target, channel, held.take(), now_ns);
+                    lease.once = self.outbound.upgrades;
                     self.outbound.aim(&mut request, target, wire);
                     match self.exchange(&mut lease, request).await {
                         Ok(response) => {

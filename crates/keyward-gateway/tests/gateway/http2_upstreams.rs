@@ -310,3 +310,22 @@ async fn a_connection_that_is_going_away_takes_no_new_requests() {
     tokio::spawn(async move { while second.accept().await.is_some() {} });
     assert_eq!(client.answer().await.body, "ok");
 }
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_upload_closes_the_connection() {
+    let answering: Answering = Arc::new(|_| {
+        let mut answer = whole("no");
+        *answer.status_mut() = http::StatusCode::CONFLICT;
+        Box::pin(async move { answer })
+    });
+    let speaker = Speaker::on_tcp(Speech::Http2, answering).await;
+    let scene = Scene::of(speaker.config());
+    for _ in 0..3 {
+        let mut client = scene.client().await;
+        client.write(scene.head("POST", "content-length: 1000000\r\n").as_bytes()).await;
+        client.write(b"some").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.body.as_str(), answer.closed), (409, "no", true));
+    }
+    assert_eq!(speaker.connections(), 1, "to the upstream a stream ended, not a connection");
+}

@@ -216,6 +216,11 @@ fn the_defaults_of_the_chart_are_in_its_schema() {
     given["upstreams"] =
         serde_json::json!([{ "environments": ["live"], "url": "http://reports:9000" }]);
     assert_eq!(problems(&given), [""; 0]);
+    given["upstreams"][0]["url"] = serde_json::json!(["http://a:9000", "https://b"]);
+    assert_eq!(problems(&given), [""; 0]);
+    given["upstreams"][0]["url"] = "unix:/run/api.sock".into();
+    assert_eq!(problems(&given), ["/upstreams/0/url"]);
+    given["upstreams"][0]["url"] = "http://reports:9000".into();
     given["nodes"]["gateway"]["roles"] = serde_json::json!(["everything"]);
     assert_eq!(problems(&given), ["/nodes/gateway/roles/0"]);
     // every value has a place in the schema

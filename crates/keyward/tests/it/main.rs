@@ -24,4 +24,5 @@ mod secrets;
 mod starting;
 mod supervised;
 mod tenancy;
+mod upstreams;
 mod verify;
