@@ -303,8 +303,8 @@ impl<S: Transport> Guard<S> {
     /// Whether the caller may still be sending what nobody will read.
     fn has_unread(&self) -> bool {
         match self.phase {
-            // the other direction goes on
-            Phase::Switched => false,
+            // the other direction goes on, or nothing was answered that the caller could lose
+            Phase::Switched | Phase::Ended => false,
             Phase::Head => self.end > self.start,
             _ => true,
         }

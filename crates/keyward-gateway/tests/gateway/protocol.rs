@@ -246,4 +246,18 @@ async fn slow_heads_and_idle_connections_are_closed() {
     for client in [&mut silent, &mut slow, &mut idle] {
         assert!(client.is_closed().await);
     }
+    // a caller that does not end its side holds no place and stops nobody from stopping
+    assert!(stage.server.drain(Duration::from_secs(1)).await);
+    drop((silent, slow, idle));
+}
+
+#[tokio::test]
+async fn a_caller_that_was_refused_is_waited_for_only_so_long() {
+    let stage = stage().await;
+    let mut client = Client::connect(stage.server.local_addr()).await;
+    client.write(b"GET /v1/reports HTTP/1.1\r\nbad\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 400);
+    assert!(client.is_closed().await);
+    assert!(stage.server.drain(Duration::from_secs(10)).await);
+    drop(client);
 }
