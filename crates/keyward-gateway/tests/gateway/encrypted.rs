@@ -37,18 +37,18 @@ fn make_with(names: &[&str], tune: impl FnOnce(&mut rcgen::CertificateParams)) -
 }
 
 impl Made {
-    fn certificate(&self) -> Certificate {
+    pub(crate) fn certificate(&self) -> Certificate {
         Certificate::from_pem(self.chain.as_bytes(), self.key.as_bytes()).unwrap()
     }
 }
 
-fn encrypted(tls: &Arc<Tls>) -> impl FnOnce(&mut GatewayOptions) + use<> {
+pub(crate) fn encrypted(tls: &Arc<Tls>) -> impl FnOnce(&mut GatewayOptions) + use<> {
     let tls = Arc::clone(tls);
     move |options| options.protocols = Protocols { tls: Some(tls), h2c: false }
 }
 
 /// A caller's side that trusts these, and offers these protocols.
-fn connector(trusted: &[&Made], alpn: &[&[u8]]) -> TlsConnector {
+pub(crate) fn connector(trusted: &[&Made], alpn: &[&[u8]]) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     for made in trusted {
         roots.add(made.der.clone()).unwrap();
@@ -63,7 +63,7 @@ fn connector(trusted: &[&Made], alpn: &[&[u8]]) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-async fn shake(
+pub(crate) async fn shake(
     connector: &TlsConnector,
     address: SocketAddr,
     name: &str,

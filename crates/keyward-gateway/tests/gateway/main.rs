@@ -12,6 +12,7 @@ mod encrypted;
 mod floods;
 mod forward_auth;
 mod frames;
+mod grpc;
 mod health;
 mod http2;
 mod http2_upstreams;

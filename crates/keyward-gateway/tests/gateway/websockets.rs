@@ -8,7 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::Request;
 use keyward_core::environment::Environment;
 use keyward_core::time::Timestamp;
-use keyward_gateway::{DataPlane, GatewayServer, UpstreamConfig};
+use keyward_gateway::{DataPlane, GatewayOptions, GatewayServer, Tls, UpstreamConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request as Asked, Respon
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
+use crate::encrypted::{connector, encrypted, make, shake};
 use crate::speakers::*;
 use crate::support::*;
 
@@ -29,14 +30,27 @@ type Socket = WebSocketStream<TcpStream>;
 
 impl Scene {
     fn of(upstream: UpstreamConfig) -> Self {
+        Self::with(upstream, |_| {})
+    }
+
+    fn with(upstream: UpstreamConfig, tune: impl FnOnce(&mut GatewayOptions)) -> Self {
         let world = World::new();
         let plane = world.plane(vec![upstream]);
-        let server = start(&plane, options());
+        let mut options = options();
+        tune(&mut options);
+        let server = start(&plane, options);
         Self { world, plane, server }
     }
 
     async fn open_with(&self, token: &str) -> Result<Socket, Error> {
         let stream = TcpStream::connect(self.server.local_addr()).await.unwrap();
+        Self::open_on(stream, token).await
+    }
+
+    async fn open_on<S>(stream: S, token: &str) -> Result<WebSocketStream<S>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let request = Request::get("ws://api.test/v1/socket")
             .header("host", "api.test")
             .header("connection", "keep-alive, Upgrade")
@@ -112,7 +126,10 @@ async fn echoing() -> (String, mpsc::UnboundedReceiver<http::HeaderMap>) {
     (url, told)
 }
 
-async fn says(socket: &mut Socket, text: &str) -> String {
+async fn says<S>(socket: &mut WebSocketStream<S>, text: &str) -> String
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     socket.send(Message::text(text)).await.unwrap();
     let answer = tokio::time::timeout(PATIENCE, socket.next()).await.expect("an answer in time");
     answer.unwrap().unwrap().into_text().unwrap().to_string()
@@ -174,6 +191,22 @@ async fn every_kind_of_address_carries_them() {
     });
     let scene = Scene::of(config);
     assert_eq!(says(&mut scene.open().await, "encrypted").await, "encrypted");
+}
+
+#[tokio::test]
+async fn callers_reach_them_over_tls_too() {
+    let made = make(&["api.test"]);
+    let tls = Arc::new(Tls::new(vec![made.certificate()]).unwrap());
+    let (url, _told) = echoing().await;
+    let scene = Scene::with(config_of(&[&url]), encrypted(&tls));
+    let connector = connector(&[&made], &[b"http/1.1"]);
+    let stream = shake(&connector, scene.server.local_addr(), "api.test").await.unwrap();
+    let mut socket = Scene::open_on(stream, &scene.world.token).await.unwrap();
+    assert_eq!(says(&mut socket, "encrypted").await, "encrypted");
+    scene.world.change_key(|key| key.revoked_at = Some(Timestamp::from_millis(START_MS)));
+    scene.world.clock.ms.fetch_add(1_000, Ordering::SeqCst);
+    let end = tokio::time::timeout(PATIENCE, socket.next()).await.expect("an end in time");
+    assert!(end.is_none_or(|it| it.is_err()));
 }
 
 #[tokio::test]

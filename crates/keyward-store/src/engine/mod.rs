@@ -329,8 +329,8 @@ impl Conn {
         Ok(changed)
     }
 
-    /// Runs statements one after the other and answers the rows of each. On PostgreSQL they are sent
-    /// together: each of several round trips costs more than what it asks for.
+    /// Runs statements one after the other and answers the rows of each. On PostgreSQL they are
+    /// sent together: each of several round trips costs more than what it asks for.
     ///
     /// # Errors
     /// As [`Conn::query`]: that of the first statement that failed.
