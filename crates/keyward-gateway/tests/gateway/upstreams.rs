@@ -254,7 +254,7 @@ async fn an_upstream_gets_no_more_requests_than_it_may() {
     let (address, mut accepted) = raw_upstream().await;
     let mut config = config_of(&[&format!("http://{address}")]);
     config.max_requests = Some(1);
-    config.queue_timeout = Duration::from_millis(100);
+    config.queue_timeout = Duration::from_millis(500);
     let scene = Scene::of(vec![config]);
     let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let mut first = scene.client().await;
@@ -307,19 +307,19 @@ async fn an_exchange_has_an_end_however_it_moves() {
     drop(silent);
     // and behind it, although bytes come all the time
     let mut client = scene.client().await;
+    let begun = tokio::time::Instant::now();
     client.write(scene.head("GET", "/v1/quick", "").as_bytes()).await;
     let mut upstream = accepted.recv().await.unwrap();
     upstream.head().await;
     upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
     client.head().await;
-    let begun = tokio::time::Instant::now();
     let dripping = async {
         while tokio::time::timeout(Duration::from_millis(20), client.more()).await != Ok(false) {
             upstream.write(b".").await;
         }
     };
     tokio::time::timeout(PATIENCE, dripping).await.expect("an end in time");
-    assert!(begun.elapsed() >= Duration::from_millis(200), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -268,11 +268,12 @@ async fn an_upstream_may_decline_and_may_not_pretend() {
 async fn a_silent_one_is_given_up() {
     let (url, _told) = echoing().await;
     let mut config = config_of(&[&url]);
-    config.websocket_idle_timeout = Duration::from_millis(200);
+    config.websocket_idle_timeout = Duration::from_secs(1);
     let scene = Scene::of(config);
     let mut socket = scene.open().await;
-    for _ in 0..10 {
-        let pause = tokio::time::timeout(Duration::from_millis(50), socket.next()).await;
+    // longer than that in all
+    for _ in 0..6 {
+        let pause = tokio::time::timeout(Duration::from_millis(200), socket.next()).await;
         assert!(pause.is_err(), "it is open");
         assert_eq!(says(&mut socket, "still here").await, "still here");
     }
@@ -296,7 +297,8 @@ async fn it_ends_within_a_second_of_its_keys_authority() {
             || matches!(error, Error::Protocol(_))
     };
     assert!(end.as_ref().is_err_and(reset), "{end:?}");
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // a second, and what a busy machine takes
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(says(&mut theirs, "b").await, "b");
     let cut = "keyward_gateway_streams_cut_total{route=\"GET /v1/socket\",failed=\"state\"} ";
     scene.until(|it| metrics_of(&it.plane).contains(cut)).await;
