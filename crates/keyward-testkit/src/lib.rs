@@ -8,6 +8,7 @@
 )]
 
 mod behind;
+mod browser;
 mod clock;
 mod database;
 mod fault_proxy;
@@ -17,6 +18,7 @@ mod server_process;
 mod wire;
 
 pub use behind::TextRow;
+pub use browser::Browser;
 pub use clock::ManualClock;
 pub use database::TestDatabase;
 pub use fault_proxy::{Fault, FaultProxy};

@@ -1,6 +1,7 @@
 //! One test or more for each requirement; the name begins with its id.
 
 mod allowlist;
+mod browsers;
 mod document;
 mod envelope;
 mod evidence;
