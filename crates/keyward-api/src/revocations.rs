@@ -145,7 +145,7 @@ pub struct RevocationPage {
 pub struct RevocationsQuery {
     /// Changes behind this epoch; from the first one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_u64)]
     pub after: Option<u64>,
     /// Changes per part, 1 to 1000; 500 when absent. A part ends with a whole epoch, so it may
     /// hold some more.

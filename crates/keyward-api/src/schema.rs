@@ -7,7 +7,8 @@ use keyward_core::id::ID_DIGITS;
 use keyward_core::key::{KeyState as CoreKeyState, RevokeReason as CoreRevokeReason};
 use serde_json::{Value, json};
 use utoipa::openapi::schema::{
-    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, Type,
+    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType,
+    Type,
 };
 use utoipa::openapi::{KnownFormat, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -160,10 +161,11 @@ schema! {
         .property(
             "burst",
             number(
-                "Requests that may come at once; as many as `limit` when absent.",
+                "Requests that may come at once; as many as `limit` when absent or null.",
                 1,
                 bounds::MAX_RATE_LIMIT,
-            ),
+            )
+            .schema_type(SchemaType::from_iter([Type::Integer, Type::Null])),
         )
         .required("limit")
         .required("windowSeconds")

@@ -18,6 +18,7 @@ pub(crate) use expression::{
 };
 pub(crate) use operation::{Action, Create, Link, List, OnRow, Operation, Presign};
 
+use crate::parameters::Parameters;
 use crate::schema::{self, BodySchema};
 use crate::{MAX_COLLECTIONS, MAX_OPERATIONS, SandboxError};
 
@@ -169,9 +170,11 @@ fn path_item(
             .map(|body| BodySchema::read(document, body, &format!("{at}/requestBody")))
             .transpose()?;
         let (status, bare) = success(document, declared, &at)?;
+        let parameters = Parameters::read(document, [item, declared], &at)?;
         let name = format!("{} {template}", method.to_ascii_uppercase());
         let params = template_params(template);
-        operations.insert(method, Operation { name, params, status, body, bare, action });
+        let operation = Operation { name, params, parameters, status, body, bare, action };
+        operations.insert(method, operation);
     }
     Ok(operations)
 }

@@ -9,6 +9,7 @@ mod canonical;
 mod declare;
 mod evaluate;
 mod operate;
+mod parameters;
 mod presign;
 mod reply;
 mod schema;

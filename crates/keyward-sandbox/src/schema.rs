@@ -32,19 +32,7 @@ impl BodySchema {
         let schema = body
             .pointer("/content/application~1json/schema")
             .ok_or_else(|| SandboxError::document(&at, "a request body needs a JSON schema"))?;
-        let mut root = Map::new();
-        root.insert("allOf".to_owned(), json!([schema]));
-        if let Some(components) = document.get("components") {
-            root.insert("components".to_owned(), components.clone());
-        }
-        let validator = jsonschema::options()
-            .with_draft(jsonschema::Draft::Draft202012)
-            .should_validate_formats(true)
-            // the linear engine: no pattern of a document can be made to hang by a body
-            .with_pattern_options(PatternOptions::regex())
-            .offline()
-            .build(&Value::Object(root))
-            .map_err(|error| SandboxError::document(at, format!("not usable: {error}")))?;
+        let validator = validator(document, schema, &at)?;
         let required = body.get("required").and_then(Value::as_bool).unwrap_or(false);
         Ok(Self { required, validator })
     }
@@ -70,6 +58,27 @@ impl BodySchema {
             _ => Err(Error::new(ErrorCode::ValidationFailed, "The body must be a JSON object")),
         }
     }
+}
+
+/// Compiles a schema that stands at this pointer. Its references are into the document.
+pub(crate) fn validator(
+    document: &Value,
+    schema: &Value,
+    at: &str,
+) -> Result<Validator, SandboxError> {
+    let mut root = Map::new();
+    root.insert("allOf".to_owned(), json!([schema]));
+    if let Some(components) = document.get("components") {
+        root.insert("components".to_owned(), components.clone());
+    }
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        // the linear engine: no pattern of a document can be made to hang by a caller
+        .with_pattern_options(PatternOptions::regex())
+        .offline()
+        .build(&Value::Object(root))
+        .map_err(|error| SandboxError::document(at, format!("not usable: {error}")))
 }
 
 /// What an error says, without the value it is about: bodies are not repeated.

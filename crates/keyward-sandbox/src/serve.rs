@@ -67,6 +67,7 @@ impl Shared {
         };
         let body = read_members(operation, &parts.headers, body).await?;
         let query = query(parts)?;
+        operation.parameters.check(&query, &parts.headers)?;
         let request = Request {
             plan: &self.plan,
             caller: &caller,

@@ -267,10 +267,12 @@ async fn lists_have_pages_and_refuse_what_they_do_not_know() {
     let last = at.get(&ada, &format!("/v2/jobs?cursor={cursor}&kind=plain")).await.is(200);
     assert_eq!(ids(&last), made[5..]);
     assert_eq!(last["nextCursor"], Value::Null);
-    for bad in ["limit=4", "limit=0", "limit=x", "cursor=x", "colour=red"] {
+    for bad in ["limit=4", "limit=0", "limit=x", "colour=red", "kind=red", "kind=plain,red"] {
         let error = at.get(&ada, &format!("/v2/jobs?{bad}")).await.refused(400, "invalid_request");
         assert_eq!(error["details"]["parameter"], bad.split('=').next().unwrap());
     }
+    let error = at.get(&ada, "/v2/jobs?cursor=x").await.refused(422, "validation_failed");
+    assert_eq!(error["details"]["field"], "cursor");
     at.get(&ada, "/v2/overview?x=1").await.refused(400, "invalid_request");
     // a bare array says where it goes on in a header
     let bare = at.get(&ada, "/v2/machines?limit=3").await;

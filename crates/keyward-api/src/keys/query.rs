@@ -1,9 +1,10 @@
 //! The filters of the key list.
 
-use keyward_core::Result;
 use keyward_core::environment::Environment;
 use keyward_core::id::UserId;
 use keyward_core::key::KeyState;
+use keyward_core::scope::ScopeName;
+use keyward_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
@@ -65,8 +66,10 @@ impl ListKeysQuery {
 
 impl Bounded for ListKeysQuery {
     fn check(&self) -> Result<()> {
-        bounds::optional(self.scope.as_deref(), |scope| {
-            bounds::bytes("scope", scope, bounds::MAX_SCOPE_BYTES)
+        // a name that the product has no longer may still be carried by old keys
+        bounds::optional(self.scope.as_deref(), |scope| match scope.parse::<ScopeName>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::validation("scope", error.to_string())),
         })?;
         bounds::optional(self.unused_days.as_ref(), |days| {
             bounds::number("unusedDays", *days, 1, bounds::MAX_UNUSED_DAYS)

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::expression::{Assignments, Condition, Expr, Where};
 use super::read_part;
 use crate::SandboxError;
+use crate::parameters::Parameters;
 use crate::schema::BodySchema;
 
 /// One operation of the product's API.
@@ -16,6 +17,8 @@ pub(crate) struct Operation {
     pub(crate) name: String,
     /// The parameters of the path template, in order.
     pub(crate) params: Vec<String>,
+    /// What its query and headers must fit.
+    pub(crate) parameters: Parameters,
     /// The status of a success.
     pub(crate) status: http::StatusCode,
     /// The body the operation reads, if it reads one.

@@ -63,10 +63,13 @@ fn page<'q>(list: &'q List, query: &'q [(String, String)]) -> Result<Page<'q>, E
                 Ok(limit) if (1..=most).contains(&limit) => page.limit = limit,
                 _ => return invalid(format!("`limit` must be between 1 and {most}")),
             },
-            "cursor" => match position(value) {
-                Some(before) => page.before = before,
-                None => return invalid("`cursor` must be a `nextCursor` of this list".to_owned()),
-            },
+            "cursor" => {
+                // well-formed, as far as the document can say
+                let text = "`cursor` must be a `nextCursor` of this list";
+                let foreign =
+                    || Error::new(ErrorCode::ValidationFailed, text).with("field", "cursor");
+                page.before = position(value).ok_or_else(foreign)?;
+            }
             field if list.filter.iter().any(|known| known == field) => {
                 page.filters.push((field, value.split(',').collect()));
             }
