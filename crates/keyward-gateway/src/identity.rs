@@ -29,7 +29,10 @@ static ASSERTION: HeaderName = HeaderName::from_static(assertion::HEADER);
 static DECISION: HeaderName = HeaderName::from_static("keyward-decision");
 const ALLOW: &str = "allow";
 
-/// How many headers an [`Identity`] is.
+/// The headers that an [`Identity`] is.
+pub(crate) static NAMES: [&HeaderName; IDENTITY_HEADERS] =
+    [&TENANT, &ENVIRONMENT, &KEY_ID, &KEY_NAME, &SCOPES, &ROLE, &ACTOR, &REQUEST_ID, &ASSERTION];
+/// How many they are.
 pub(crate) const IDENTITY_HEADERS: usize = 9;
 /// Headers of an answer that vouches for a request.
 const VOUCHED_HEADERS: usize = IDENTITY_HEADERS + 6;

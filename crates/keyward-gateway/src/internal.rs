@@ -3,7 +3,7 @@
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::forward_auth::{self, Contract};
+use crate::forward_auth::{self, CHECK_PATH, Contract};
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::server::{Arrival, Fallback};
@@ -20,9 +20,13 @@ pub(crate) async fn serve(
     if arrival.bad_head.is_some() || path == VERIFY_PATH {
         return verify::serve(plane, arrival, request).await;
     }
-    match (Contract::at(path), &plane.policy.forward_auth) {
-        (Some(contract), Some(how)) => {
+    match (&plane.policy.forward_auth, Contract::at(path)) {
+        (Some(how), Some(contract)) => {
             forward_auth::serve(plane, how, arrival, contract, request).await
+        }
+        // large, and not a part of every request's state
+        (Some(how), None) if path == CHECK_PATH => {
+            Box::pin(forward_auth::check(plane, how, arrival, request)).await
         }
         _ => fallback(request).await.map(PlaneBody::Boxed),
     }

@@ -36,8 +36,8 @@ pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUIL
 pub use client_address::Networks;
 pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
 pub use forward_auth::{
-    ENVOY_PREFIX, FORWARD_PATH, ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES, NGINX_PATH,
-    ProxyToken,
+    CHECK_PATH, ENVOY_PREFIX, FORWARD_PATH, ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES,
+    NGINX_PATH, ProxyToken,
 };
 pub use keyset::{KeySet, KnownKey, Recognized, TenantFacts};
 pub use lent::Peer;

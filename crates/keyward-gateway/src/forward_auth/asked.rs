@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use keyward_core::error::{Error, ErrorCode, Result};
 use keyward_core::path::{InvalidTarget, Target};
 
 use crate::client_address::{Networks, X_FORWARDED_FOR};
+use crate::forward_auth::check::{CheckRequest, HttpRequest};
 
 /// Where a proxy says what was asked for.
 pub(super) struct Names {
@@ -69,6 +70,25 @@ impl Asked {
         Self::from(parts, peer, proxies)
     }
 
+    /// What Envoy describes in a message.
+    pub(super) fn checked(question: CheckRequest, proxies: &Networks) -> Result<Self> {
+        let attributes = question.attributes.unwrap_or_default();
+        let http = attributes.request.and_then(|it| it.http).unwrap_or_default();
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.headers = described_headers(&http)?;
+        parts.method = Method::from_bytes(http.method.as_bytes())
+            .map_err(|_| undescribed("request.http.method"))?;
+        parts.uri = read(&http.path)?;
+        let host = HeaderValue::try_from(http.host).ok().filter(|host| !host.is_empty());
+        parts.headers.insert(HOST, host.ok_or_else(|| undescribed("request.http.host"))?);
+        let source = attributes.source.and_then(|it| it.address?.socket_address);
+        let source = source.and_then(|it| it.address.parse().ok());
+        let source: IpAddr = source.ok_or_else(|| undescribed("source.address"))?;
+        // Envoy's own client, which is a proxy only if it is listed
+        let client = proxies.client(source, &parts.headers);
+        Ok(Self { parts, client })
+    }
+
     /// Whoever asked was admitted, so the nearest address is the one it wrote.
     fn from(parts: Parts, peer: IpAddr, proxies: &Networks) -> Result<Self> {
         if !parts.headers.contains_key(&X_FORWARDED_FOR) {
@@ -92,6 +112,32 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h HeaderValue
 fn unsaid(name: &HeaderName, times: &str) -> Error {
     let text = format!("The proxy in front of this API must send {name} {times}");
     Error::new(ErrorCode::InvalidRequest, text).with("header", name.as_str())
+}
+
+/// The refusal of a description that leaves something out.
+fn undescribed(member: &'static str) -> Error {
+    let text = format!("The proxy in front of this API must say {member}");
+    Error::new(ErrorCode::InvalidRequest, text).with("field", member)
+}
+
+/// The headers as they came, or joined where Envoy is set up so; without those of HTTP/2 alone,
+/// which are described beside.
+fn described_headers(http: &HttpRequest) -> Result<HeaderMap> {
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    let raw = raw.map(|header| {
+        let text = header.value.as_bytes();
+        let raw = header.raw_value.as_slice();
+        (&header.key, if raw.is_empty() { text } else { raw })
+    });
+    let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
+    let mut headers = HeaderMap::new();
+    for (name, value) in raw.chain(joined).filter(|(name, _)| !name.starts_with(':')) {
+        let bad = || undescribed("request.http.headers");
+        let name = HeaderName::try_from(name).map_err(|_| bad())?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| bad())?;
+        headers.try_append(name, value).map_err(|_| bad())?;
+    }
+    Ok(headers)
 }
 
 fn read_target(value: &HeaderValue) -> Result<Uri> {

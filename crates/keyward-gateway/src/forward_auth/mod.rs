@@ -4,6 +4,8 @@
 //! stages of the gateway, and says the one answer in the words its proxies understand.
 
 mod asked;
+mod check;
+mod grpc;
 mod nginx;
 mod settings;
 
@@ -25,6 +27,8 @@ use crate::server::Arrival;
 
 use asked::Asked;
 
+pub use grpc::CHECK_PATH;
+pub(crate) use grpc::check;
 pub use settings::{ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES, ProxyToken};
 
 /// Where proxies ask that send the method and address of a request as `X-Forwarded-*`, and take
@@ -40,7 +44,7 @@ pub(crate) static PROXY_TOKEN: HeaderName = HeaderName::from_static("keyward-pro
 /// Which headers Envoy takes from a request before it forwards it.
 static ENVOY_REMOVES: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-/// How a proxy asks.
+/// How a proxy asks over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contract {
     Forward,
@@ -67,7 +71,7 @@ impl Contract {
     }
 }
 
-/// Answers a proxy.
+/// Answers a proxy that asks over HTTP.
 pub(crate) async fn serve(
     plane: &DataPlane,
     forward_auth: &ForwardAuth,
@@ -78,15 +82,11 @@ pub(crate) async fn serve(
     // a body is none of our business; its connection ends with it unread
     let (parts, _) = request.into_parts();
     let asked = ask(plane, forward_auth, arrival.peer, contract, parts);
-    let mut response = decide(plane, forward_auth, arrival, contract.as_str(), asked).await;
+    let response = decide(plane, forward_auth, arrival, contract.as_str(), asked).await;
     match contract {
         Contract::Forward => response,
         Contract::Nginx => nginx::in_its_words(response),
-        Contract::Envoy => {
-            let removed = removed_by_envoy(plane);
-            response.headers_mut().insert(&ENVOY_REMOVES, removed);
-            response
-        }
+        Contract::Envoy => for_envoy(plane, response),
     }
 }
 
@@ -173,7 +173,10 @@ pub(crate) fn removed_headers(plane: &DataPlane) -> impl Iterator<Item = &str> {
     crate::proxy::SPEAKS_OF_CALLER.into_iter().chain(tenant)
 }
 
-fn removed_by_envoy(plane: &DataPlane) -> HeaderValue {
+/// The same answer, and what Envoy is to take away from the request.
+fn for_envoy(plane: &DataPlane, mut response: Response<PlaneBody>) -> Response<PlaneBody> {
     let names: Vec<&str> = removed_headers(plane).collect();
-    request_id::ascii_header(names.join(","))
+    let names = request_id::ascii_header(names.join(","));
+    response.headers_mut().insert(&ENVOY_REMOVES, names);
+    response
 }

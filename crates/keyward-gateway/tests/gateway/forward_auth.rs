@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::SendRequest;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use keyward_core::Timestamp;
 use keyward_core::assertion::{self, SigningKey};
@@ -21,6 +23,7 @@ use keyward_gateway::{
     UpstreamConfig,
 };
 
+use crate::envoy_grpc::ask_over_grpc;
 use crate::support::*;
 
 pub(crate) const PROXY_TOKEN: &str = "a-secret-that-proxies-share-0123456789";
@@ -35,9 +38,12 @@ pub(crate) enum As {
     Apisix,
     Nginx,
     Envoy,
+    EnvoyGrpc,
 }
 
-pub(crate) const EVERYBODY: [As; 5] = [As::Traefik, As::Caddy, As::Apisix, As::Nginx, As::Envoy];
+const EVERYBODY: [As; 6] =
+    [As::Traefik, As::Caddy, As::Apisix, As::Nginx, As::Envoy, As::EnvoyGrpc];
+const OVER_HTTP: [As; 5] = [As::Traefik, As::Caddy, As::Apisix, As::Nginx, As::Envoy];
 
 impl As {
     /// The head of what this proxy sends for a request with these headers, less the empty line.
@@ -72,6 +78,7 @@ impl As {
                  content-length: 0\r\n{headers}x-envoy-internal: true\r\n\
                  x-forwarded-for: {client},127.0.0.1\r\nx-envoy-expected-rq-timeout-ms: 200\r\n"
             ),
+            Self::EnvoyGrpc => panic!("its question is no head"),
         }
     }
 }
@@ -81,6 +88,8 @@ pub(crate) struct Asking {
     pub(crate) plane: Arc<DataPlane>,
     pub(crate) internal: InternalServer,
     pub(crate) gateway: GatewayServer,
+    /// The connection of a proxy that speaks gRPC, once it has one.
+    pub(crate) calls: OnceCell<SendRequest<Full<Bytes>>>,
 }
 
 /// Of this machine, whatever its own address is: Envoy writes that into what it asks.
@@ -108,6 +117,11 @@ fn forward_auth(environments: ListenerEnvironments) -> ForwardAuth {
 
 pub(crate) fn asking() -> Asking {
     asking_before(Vec::new(), None)
+}
+
+/// That trusts no address.
+pub(crate) fn asking_with_nobody() -> Asking {
+    asking_with(Networks::default(), ListenerEnvironments::all_hosts(live()), None)
 }
 
 /// With a gateway that has these upstreams.
@@ -152,11 +166,11 @@ fn make_asking(
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let limits = ConnectionLimits::default();
     let shape = RuntimeShape::Shared;
-    let protocols = Protocols::default();
+    let protocols = Protocols { h2c: true, ..Protocols::default() };
     let internal =
         InternalServer::bind(&[any], Arc::clone(&plane), fallback, limits, protocols, shape);
     let gateway = start(&plane, options());
-    Asking { world, plane, internal: internal.unwrap(), gateway }
+    Asking { world, plane, internal: internal.unwrap(), gateway, calls: OnceCell::new() }
 }
 
 impl Asking {
@@ -177,6 +191,9 @@ impl Asking {
         target: &str,
         headers: &str,
     ) -> Answer {
+        if proxy == As::EnvoyGrpc {
+            return ask_over_grpc(self, client, method, target, headers).await;
+        }
         let mut head = proxy.head(method, target, client, headers);
         head.push_str("\r\n");
         let mut connection = Client::connect(self.internal.local_addr()).await;
@@ -227,8 +244,6 @@ async fn an_allowed_request_is_vouched_for_in_every_contract() {
         assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{proxy:?} {answer:?}");
         let request_id = answer.header("x-request-id").unwrap();
         for (name, value) in [
-            ("keyward-decision", "allow".to_owned()),
-            ("cache-control", "no-store".to_owned()),
             ("keyward-tenant", TENANT.to_string()),
             ("keyward-environment", "live".to_owned()),
             ("keyward-key-id", key.id.to_string()),
@@ -240,6 +255,10 @@ async fn an_allowed_request_is_vouched_for_in_every_contract() {
             ("keyward-accepted-scopes", "reports:read".to_owned()),
         ] {
             assert_eq!(answer.header(name), Some(value.as_str()), "{proxy:?} {name}");
+        }
+        if proxy != As::EnvoyGrpc {
+            assert_eq!(answer.header("keyward-decision"), Some("allow"), "{proxy:?}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{proxy:?}");
         }
         let now = Timestamp::from_millis(START_MS);
         let token = answer.header("keyward-assertion").unwrap();
@@ -346,7 +365,9 @@ async fn the_method_and_the_path_are_those_of_the_request_and_not_of_the_questio
             // what the other contracts read says something else, and is not looked at
             let lies = match proxy {
                 As::Nginx => "X-Forwarded-Method: GET\r\nX-Forwarded-Uri: /v1/reports\r\n",
-                As::Envoy => "X-Forwarded-Method: GET\r\nX-Original-URI: /v1/reports\r\n",
+                As::Envoy | As::EnvoyGrpc => {
+                    "X-Forwarded-Method: GET\r\nX-Original-URI: /v1/reports\r\n"
+                }
                 _ => "X-Original-Method: GET\r\nX-Original-URI: /v1/reports\r\n",
             };
             let answer = asking.ask(proxy, method, target, &format!("{bearer}{lies}")).await;
@@ -494,7 +515,7 @@ async fn the_host_of_the_request_says_which_environments_are_served() {
         ("Sandbox.Test:8443", test_key, 200),
         ("sandbox.test", asking.bearer(), 401),
     ] {
-        for proxy in EVERYBODY {
+        for proxy in OVER_HTTP {
             let head = proxy.head("GET", "/v1/reports", CLIENT, &headers);
             let head = head.replace("api.test", host);
             let answer = raw(asking.internal.local_addr(), format!("{head}\r\n").as_bytes()).await;
@@ -536,7 +557,7 @@ async fn questions_are_recorded_like_requests() {
     assert_eq!((row.key, row.tenant), (asking.world.authority.id, TENANT));
     let metrics = metrics_of(&asking.plane);
     for line in [
-        r#"route="GET /v1/reports",decision="permit",code="ok"} 5"#,
+        r#"route="GET /v1/reports",decision="permit",code="ok"} 6"#,
         r#"route="GET /v1/audit",decision="deny",code="forbidden"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");

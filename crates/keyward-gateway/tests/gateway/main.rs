@@ -9,6 +9,8 @@
 
 mod decisions;
 mod encrypted;
+mod entrances;
+mod envoy_grpc;
 mod floods;
 mod forward_auth;
 mod frames;

@@ -19,12 +19,19 @@ enum Sample {
     Nginx,
     Caddy,
     EnvoyHttp,
+    EnvoyGrpc,
     HaProxy,
     Apache,
 }
 
-const ALL: [Sample; 5] =
-    [Sample::Nginx, Sample::Caddy, Sample::EnvoyHttp, Sample::HaProxy, Sample::Apache];
+const ALL: [Sample; 6] = [
+    Sample::Nginx,
+    Sample::Caddy,
+    Sample::EnvoyHttp,
+    Sample::EnvoyGrpc,
+    Sample::HaProxy,
+    Sample::Apache,
+];
 
 const NGINX_MAIN: &str = "pid {{folder}}/pid; worker_processes 1;
 events { worker_connections 256; }
@@ -55,11 +62,15 @@ impl Sample {
         !matches!(self, Self::HaProxy | Self::Apache)
     }
 
+    fn is_envoy(self) -> bool {
+        matches!(self, Self::EnvoyHttp | Self::EnvoyGrpc)
+    }
+
     fn program(self) -> Program {
         match self {
             Self::Nginx => Program::Nginx,
             Self::Caddy => Program::Caddy,
-            Self::EnvoyHttp => Program::Envoy,
+            Self::EnvoyHttp | Self::EnvoyGrpc => Program::Envoy,
             Self::HaProxy => Program::HaProxy,
             Self::Apache => Program::Apache,
         }
@@ -70,6 +81,7 @@ impl Sample {
             Self::Nginx => "nginx/keyward.conf",
             Self::Caddy => "caddy/Caddyfile",
             Self::EnvoyHttp => "envoy/http.yaml",
+            Self::EnvoyGrpc => "envoy/grpc.yaml",
             Self::HaProxy => "haproxy/haproxy.cfg",
             Self::Apache => "apache/keyward.conf",
         };
@@ -97,7 +109,7 @@ impl Sample {
                 let name = ("api.example.com {", "http://:{{port}} {\n\tbind 127.0.0.1".to_owned());
                 format!("{CADDY_MAIN}{}", text(&[keyward, api, name]))
             }
-            Self::EnvoyHttp => text(&[
+            Self::EnvoyHttp | Self::EnvoyGrpc => text(&[
                 ("port_value: 8080 ", "port_value: {{port}} ".to_owned()),
                 ("port_value: 8789 ", port(places.internal.port())),
                 ("port_value: 9000 ", port(places.api.port())),
@@ -223,7 +235,7 @@ async fn an_allowed_request_reaches_the_api_with_an_identity_and_without_its_key
             assert_eq!(headers[name], value, "{sample:?} {name} {told}");
         }
         // Envoy names a client on its own machine by the machine's address
-        if sample != Sample::EnvoyHttp {
+        if !sample.is_envoy() {
             assert_eq!(headers["x-forwarded-for"], "127.0.0.1", "{sample:?}");
         }
         let token = headers["keyward-assertion"].as_str().unwrap();
@@ -269,7 +281,7 @@ async fn nothing_a_client_says_of_itself_reaches_the_api() {
         assert!(!told.to_string().contains("evil"), "{sample:?} {told}");
         // Envoy passes what a client wrote on, and Keyward believes it from a client at a trusted
         // address, as the one of this test is
-        if sample == Sample::EnvoyHttp {
+        if sample.is_envoy() {
             continue;
         }
         let list = keyward_core::ip::IpAllowlist::parse(&["198.51.100.0/24"]).unwrap();
@@ -326,7 +338,7 @@ async fn what_may_pass_later_says_when() {
         let answer = front.send_with_key("GET", "/v1/reports", "").await;
         let html = answer.header("content-type") == Some("text/html");
         if sample == Sample::EnvoyHttp || (sample == Sample::HaProxy && html) {
-            // Envoy takes no other word for a 503 than its own; HAProxy's health check was faster
+            // over HTTP Envoy says a 503 in its own words; HAProxy's health check was faster
             assert_eq!(answer.status, 503);
         } else {
             let (status, error) = front.refusal(&answer);
@@ -357,7 +369,7 @@ async fn without_keyward_nothing_passes() {
         let Some(proxy) = start_proxy(sample, &places).await else { continue };
         let answer = raw(proxy.address(), b"GET /v1/reports HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(answer.status, 503, "{sample:?} {answer:?}");
-        if sample != Sample::EnvoyHttp {
+        if !sample.is_envoy() {
             assert_eq!(answer.header("retry-after"), Some("1"), "{sample:?}");
             assert_eq!(answer.json()["error"]["code"], "unavailable", "{sample:?}");
         }

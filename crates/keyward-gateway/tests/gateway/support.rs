@@ -187,7 +187,17 @@ impl World {
 
     /// A key of another environment.
     pub(crate) fn key_of(&self, environment: Environment) -> String {
-        let (token, authority) = mint(&self.keyring, &self.clock, environment);
+        self.key_with(environment, |_| {})
+    }
+
+    /// A key that differs from the usual one.
+    pub(crate) fn key_with(
+        &self,
+        environment: Environment,
+        change: impl FnOnce(&mut KeyAuthority),
+    ) -> String {
+        let (token, mut authority) = mint(&self.keyring, &self.clock, environment);
+        change(&mut authority);
         self.keys.replace_key(authority);
         token
     }

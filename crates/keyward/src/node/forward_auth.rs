@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_gateway::{ForwardAuth, ListenerEnvironments, ProxyToken};
 
 use crate::config::forward_auth::ForwardAuthSettings;
-use crate::config::{ConfigError, private_file};
+use crate::config::{ConfigError, Problem, private_file};
 
 /// How forward-auth is set up, with the key of its assertions.
 pub(super) fn forward_auth(
@@ -30,6 +29,9 @@ pub(super) fn forward_auth(
 fn proxy_token(settings: &ForwardAuthSettings) -> anyhow::Result<Option<ProxyToken>> {
     let Some(path) = &settings.token_file else { return Ok(None) };
     let text = private_file::read_line(path, "the proxy token").map_err(ConfigError::from)?;
-    let token = ProxyToken::new(&text);
-    token.map(Some).with_context(|| format!("forward-auth.token-file {}", path.display()))
+    let token = ProxyToken::new(&text).map_err(|error| {
+        let text = format!("forward-auth.token-file {}: {error}", path.display());
+        ConfigError::from(Problem::new(text, "make one with `openssl rand -hex 32`"))
+    });
+    Ok(Some(token?))
 }
