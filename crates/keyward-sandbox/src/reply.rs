@@ -8,7 +8,7 @@ use keyward_api::error::{Envelope, ErrorBody};
 use keyward_core::Error;
 use serde_json::Value;
 
-const NEXT_CURSOR: HeaderName = HeaderName::from_static("keyward-next-cursor");
+const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A success.

@@ -276,10 +276,10 @@ async fn lists_have_pages_and_refuse_what_they_do_not_know() {
     at.get(&ada, "/v2/overview?x=1").await.refused(400, "invalid_request");
     // a bare array says where it goes on in a header
     let bare = at.get(&ada, "/v2/machines?limit=3").await;
-    let cursor = bare.header("keyward-next-cursor").unwrap().to_owned();
+    let cursor = bare.header("x-next-cursor").unwrap().to_owned();
     assert_eq!(ids(&bare.is(200)), ["mac_lathe", "mac_saw", "mac_press"]);
     let rest = at.get(&ada, &format!("/v2/machines?cursor={cursor}")).await;
-    assert_eq!(rest.header("keyward-next-cursor"), None);
+    assert_eq!(rest.header("x-next-cursor"), None);
     assert_eq!(ids(&rest.is(200)), ["mac_old"]);
     let metal = at.get(&ada, "/v2/machines?tags=metal&online=true").await.is(200);
     assert_eq!(ids(&metal), ["mac_lathe", "mac_press"]);
