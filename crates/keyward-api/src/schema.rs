@@ -90,6 +90,11 @@ schema! {
         .required("docUrl")
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
         .build();
+    RefusalDetails => ObjectBuilder::new()
+        .description(Some("Particulars of a refusal."))
+        .property("failed", text("The check that refused."))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .build();
     Environment => words(
         "Where a key is valid.",
         CoreEnvironment::ALL.map(CoreEnvironment::as_str),

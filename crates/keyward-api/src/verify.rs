@@ -8,6 +8,7 @@ use keyward_core::id::{KeyId, TenantId};
 use keyward_core::key::RateLimit;
 use keyward_core::{Result, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::bounds::{self, Bounded};
@@ -46,6 +47,10 @@ pub struct VerifyRequest<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::TenantId>)]
     pub tenant_id: Option<TenantId>,
+    /// The same as a call's own header names it, by id or short name.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::HeaderValue>)]
+    pub tenant: Option<Cow<'a, str>>,
     /// The address of the caller.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::IpAddress>)]
@@ -54,7 +59,7 @@ pub struct VerifyRequest<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Cost>)]
     pub cost: Option<u32>,
-    /// Whether to answer with the trace of checks.
+    /// Whether to answer with the trace of checks, and with the words for a refusal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub explain: bool,
 }
@@ -76,6 +81,9 @@ impl Bounded for VerifyRequest<'_> {
         bounds::count("scopes", self.scopes.len(), 0, bounds::MAX_SCOPES)?;
         let scope_bytes = bounds::MAX_SCOPE_BYTES;
         self.scopes.iter().try_for_each(|scope| bounds::bytes("scopes", scope, scope_bytes))?;
+        bounds::optional(self.tenant.as_deref(), |tenant| {
+            bounds::bytes("tenant", tenant, bounds::MAX_HEADER_VALUE_BYTES)
+        })?;
         bounds::optional(self.ip.as_deref(), |ip| bounds::bytes("ip", ip, bounds::MAX_IP_BYTES))?;
         bounds::optional(self.cost.as_ref(), |cost| {
             bounds::number("cost", *cost, 1, bounds::MAX_COST)
@@ -131,8 +139,23 @@ pub struct VerifyResponse<'a> {
     /// Every check in its fixed order, when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Vec<TraceStep>>,
+    /// What to tell the caller of a refused call, when the trace was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     /// The newest change of authority that was known.
     pub epoch: u64,
+}
+
+/// What the gateway would have told a refused caller, besides the code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// What is wrong and what to do about it, for people.
+    pub message: String,
+    /// Particulars, such as `requiredScopes`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = schema::RefusalDetails)]
+    pub details: Map<String, Value>,
 }
 
 /// Where a rate limit stands after the call.

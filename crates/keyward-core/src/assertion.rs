@@ -254,6 +254,18 @@ impl Verified {
     }
 }
 
+/// The id of the key that an assertion says it was signed with. Nothing of it is proven yet: it
+/// only chooses the key to prove it with.
+pub fn key_id(token: &str) -> Result<Option<String>, AssertionError> {
+    if token.len() > MAX_ASSERTION_BYTES {
+        return Err(AssertionError::Malformed);
+    }
+    let (header, _) = token.split_once('.').ok_or(AssertionError::Malformed)?;
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| AssertionError::Malformed)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| AssertionError::Malformed)?;
+    Ok(header.kid)
+}
+
 /// Verifies signature, issuer, audience and lifetime of an assertion.
 ///
 /// The caller still compares `method` and `path` with the request it received.
@@ -294,6 +306,7 @@ pub fn verify(
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    kid: Option<String>,
 }
 
 fn shared_key(secret: &[u8]) -> Result<hmac::Key, AssertionError> {
@@ -392,6 +405,17 @@ mod tests {
         }
         let header = URL_SAFE_NO_PAD.decode(HS256_HEADER).unwrap();
         assert_eq!(header, br#"{"alg":"HS256","typ":"JWT"}"#);
+    }
+
+    #[test]
+    fn an_assertion_names_its_key() {
+        let eddsa = SigningKey::eddsa(&[7; 32]).unwrap();
+        let id = eddsa.jwk().unwrap()["kid"].as_str().unwrap().to_owned();
+        assert_eq!(key_id(&signed(&eddsa)), Ok(Some(id)));
+        assert_eq!(key_id(&signed(&SigningKey::hs256(SECRET).unwrap())), Ok(None));
+        for bent in ["", "a", "a.b.c", "!.b.c"] {
+            assert_eq!(key_id(bent), Err(AssertionError::Malformed), "{bent}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod assertion;
 pub mod audit;
 pub mod authority;
 pub mod base62;
+pub mod caller;
 pub mod catalog;
 pub mod clock;
 pub mod decision;
@@ -23,6 +24,7 @@ pub mod profile;
 pub mod scope;
 pub mod time;
 
+pub use caller::Caller;
 pub use catalog::Catalog;
 pub use clock::Clock;
 pub use environment::Environment;

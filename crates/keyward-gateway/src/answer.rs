@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::RequestId;
+use keyward_core::profile::Carrier;
 
 use crate::proxy::body::PlaneBody;
 use crate::request_id::{X_REQUEST_ID, ascii_header};
@@ -24,13 +25,25 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<u64>,
     /// Whether the connection cannot be read any further.
     pub(crate) close: bool,
+    /// The scheme that callers are asked to authenticate with (RFC 9110 §11.1).
+    pub(crate) scheme: &'static str,
+}
+
+/// The scheme of callers that send `Authorization: Bearer …`.
+const BEARER: &str = "Bearer";
+/// The scheme named where `Bearer` is not accepted.
+const API_KEY: &str = "ApiKey";
+
+/// The scheme to ask for where a product's keys are sent like this.
+pub(crate) fn scheme(carriers: &[Carrier]) -> &'static str {
+    if carriers.contains(&Carrier::Bearer) { BEARER } else { API_KEY }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let retry_after =
             (error.code() == ErrorCode::Unavailable).then_some(UNAVAILABLE_RETRY_SECONDS);
-        Self { error, retry_after, close: false }
+        Self { error, retry_after, close: false, scheme: BEARER }
     }
 }
 
@@ -55,7 +68,7 @@ impl Refusal {
         if self.close {
             set(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(challenge) = challenge(&self.error) {
+        if let Some(challenge) = challenge(self.scheme, &self.error) {
             set(WWW_AUTHENTICATE, challenge);
         }
         if let Some(methods) = allowed_methods(&self.error) {
@@ -66,27 +79,22 @@ impl Refusal {
 }
 
 /// RFC 6750 §3: no error code when nothing was sent; the missing scopes when that is all.
-fn challenge(error: &Error) -> Option<HeaderValue> {
-    match error.code() {
-        ErrorCode::MissingApiKey => Some(HeaderValue::from_static(r#"Bearer realm="api""#)),
-        ErrorCode::AmbiguousApiKey => {
-            Some(HeaderValue::from_static(r#"Bearer realm="api", error="invalid_request""#))
-        }
+fn challenge(scheme: &str, error: &Error) -> Option<HeaderValue> {
+    let more = match error.code() {
+        ErrorCode::MissingApiKey => String::new(),
+        ErrorCode::AmbiguousApiKey => r#", error="invalid_request""#.to_owned(),
         ErrorCode::InvalidApiKey
         | ErrorCode::ExpiredApiKey
         | ErrorCode::Unauthorized
-        | ErrorCode::EnvironmentMismatch => {
-            Some(HeaderValue::from_static(r#"Bearer realm="api", error="invalid_token""#))
-        }
+        | ErrorCode::EnvironmentMismatch => r#", error="invalid_token""#.to_owned(),
         ErrorCode::Forbidden => {
             let first = error.details().get("requiredScopes")?.as_array()?.first()?;
             let scopes = words(first, " ")?;
-            Some(ascii_header(format!(
-                r#"Bearer realm="api", error="insufficient_scope", scope="{scopes}""#
-            )))
+            format!(r#", error="insufficient_scope", scope="{scopes}""#)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(ascii_header(format!(r#"{scheme} realm="api"{more}"#)))
 }
 
 fn allowed_methods(error: &Error) -> Option<HeaderValue> {

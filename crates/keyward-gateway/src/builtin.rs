@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Response};
+use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use keyward_core::environment::Environment;
@@ -84,11 +84,11 @@ impl Builtins {
 }
 
 /// The whole body of a small request, which must have arrived `within` that time.
-pub(crate) async fn read_whole(
-    body: Incoming,
-    max_bytes: usize,
-    within: Duration,
-) -> Result<Bytes> {
+pub(crate) async fn read_whole<B>(body: B, max_bytes: usize, within: Duration) -> Result<Bytes>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut reading = pin!(Limited::new(body, max_bytes).collect());
     // a body that came with its head is there at the second look; only a later one needs a timer
     let mut looked = false;

@@ -13,6 +13,7 @@ pub mod authority;
 mod builtin;
 mod carrier;
 mod client_address;
+pub mod embed;
 mod failed_callers;
 mod forward_auth;
 mod identity;
@@ -39,7 +40,7 @@ pub use forward_auth::{
     CHECK_PATH, ENVOY_PREFIX, FORWARD_PATH, ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES,
     NGINX_PATH, ProxyToken,
 };
-pub use keyset::{KeySet, KnownKey, Recognized, TenantFacts};
+pub use keyset::{DEFAULT_MAX_KEYS, KeySet, KnownKey, Recognized, TenantFacts};
 pub use lent::Peer;
 pub use metrics::Metrics;
 pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};

@@ -1,14 +1,15 @@
 //! A request of the product's API, stage by stage:
 //! `authenticate → route → authorize → forward → record`.
 
+mod lasting;
 mod vouch;
 
 use std::net::IpAddr;
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
-use http_body::Body as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use keyward_core::authority::Wanted;
@@ -22,6 +23,7 @@ use keyward_core::lease::Lease;
 use keyward_core::path::{Target, credential_in_url};
 
 use crate::answer::{Refusal, mark};
+use crate::authority::unavailable;
 use crate::builtin::{BuiltinCall, BuiltinCaller, MAX_BUILTIN_BODY_BYTES, read_whole};
 use crate::carrier::{self, Carried};
 use crate::keyset::Recognized;
@@ -38,7 +40,7 @@ pub(crate) use vouch::{Addressee, vouch};
 static DEGRADED: HeaderName = HeaderName::from_static("keyward-degraded");
 const STALE: &str = "stale-authority";
 
-type Staged<T> = Result<T, Refusal>;
+pub(crate) type Staged<T> = Result<T, Refusal>;
 
 /// Answers one request. Whatever happens, it is recorded.
 pub(crate) async fn serve(
@@ -86,19 +88,19 @@ enum Caller {
 }
 
 /// One request on its way through the stages.
-struct Exchange<'p> {
+pub(crate) struct Exchange<'p> {
     plane: &'p DataPlane,
     arrival: &'p Arrival,
     environments: &'p ListenerEnvironments,
-    record: Record<'p>,
-    id: HeaderValue,
+    pub(crate) record: Record<'p>,
+    pub(crate) id: HeaderValue,
     /// Whether the answer comes from what may be out of date.
     stale: bool,
     recorded: bool,
 }
 
 impl<'p> Exchange<'p> {
-    fn begin(
+    pub(crate) fn begin(
         plane: &'p DataPlane,
         arrival: &'p Arrival,
         entrance: Entrance<'p>,
@@ -141,7 +143,7 @@ impl<'p> Exchange<'p> {
     }
 
     /// The request as it will be decided about, if it reads one way only.
-    fn read<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
+    pub(crate) fn read<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
         self.arrival.admit()?;
         let target = self.read_target(parts)?;
         check_headers(&parts.headers, self.plane.product.tenant_header.as_ref())?;
@@ -149,7 +151,7 @@ impl<'p> Exchange<'p> {
     }
 
     /// Stages 1 to 3.
-    async fn permit(&mut self, parts: &Parts, target: Target<'_>) -> Staged<Permit<'p>> {
+    pub(crate) async fn permit(&mut self, parts: &Parts, target: Target<'_>) -> Staged<Permit<'p>> {
         let route = self.route(parts, target);
         let permit = match self.decide(parts, target, route) {
             Some(decision) => decision?,
@@ -160,10 +162,11 @@ impl<'p> Exchange<'p> {
         Ok(permit)
     }
 
-    fn finish(&mut self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
+    pub(crate) fn finish(&mut self, outcome: Staged<Response<PlaneBody>>) -> Response<PlaneBody> {
         let (mut response, error) = match outcome {
             Ok(response) => (response, None),
-            Err(refusal) => {
+            Err(mut refusal) => {
+                refusal.scheme = self.plane.product.scheme;
                 let code = refusal.error.code();
                 let internal = refusal.error.internal_context().map(str::to_owned);
                 let docs_base = &self.plane.product.docs_base;
@@ -171,23 +174,32 @@ impl<'p> Exchange<'p> {
                 (response, Some((code, internal)))
             }
         };
-        let accepted = self
-            .record
-            .matched
-            .and_then(|matched| self.plane.product.accepted.get(matched.position));
-        mark(response.headers_mut(), &self.id, accepted);
-        if self.stale {
-            response.headers_mut().insert(&DEGRADED, HeaderValue::from_static(STALE));
-        }
-        let ending = Ending {
+        self.mark(response.headers_mut());
+        self.close(Ending {
             outcome: Outcome::Answered,
             status: response.status().as_u16(),
             code: error.as_ref().map(|(code, _)| *code),
             internal: error.as_ref().and_then(|(_, internal)| internal.as_deref()),
-        };
+        });
+        response
+    }
+
+    /// Says on an answer which request it belongs to, and what it rests on.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        let accepted = self
+            .record
+            .matched
+            .and_then(|matched| self.plane.product.accepted.get(matched.position));
+        mark(headers, &self.id, accepted);
+        if self.stale {
+            headers.insert(&DEGRADED, HeaderValue::from_static(STALE));
+        }
+    }
+
+    /// Stage 5.
+    pub(crate) fn close(&mut self, ending: Ending<'_>) {
         self.recorded = true;
         self.record.close(self.plane, ending);
-        response
     }
 
     /// The path as it will be matched and forwarded.
@@ -257,6 +269,10 @@ impl<'p> Exchange<'p> {
             return self.decide_stale(parts, target, route, lease).unwrap_or(Err(error.into()));
         }
         let caller = self.authenticate(parts);
+        if matches!(caller, Caller::Absent(_)) {
+            // it was found, and has made room for others since
+            return Err(unavailable().into());
+        }
         let decision = self.authorize(parts, target, caller, route);
         self.plane.unless_emptied(withdrawals)?;
         decision
@@ -428,13 +444,17 @@ impl<'p> Exchange<'p> {
     }
 
     /// Stage 4 for an operation that Keyward answers itself.
-    async fn answer_builtin(
+    pub(crate) async fn answer_builtin<B>(
         &self,
         name: &str,
         parts: &Parts,
         target: Target<'_>,
-        body: Incoming,
-    ) -> Staged<Response<PlaneBody>> {
+        body: B,
+    ) -> Staged<Response<PlaneBody>>
+    where
+        B: Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let Some(key) = &self.record.key else {
             return Err(Error::internal("a permit without a key").into());
         };

@@ -14,6 +14,7 @@ use keyward_core::lease::Epoch;
 use keyward_core::profile::Carrier;
 
 use crate::admin_tokens::{AdminCaller, AdminTokens};
+use crate::answer;
 use crate::authority::{Follower, Following, LeaseCell, unavailable};
 use crate::builtin::Builtins;
 use crate::carrier;
@@ -104,6 +105,7 @@ pub(crate) struct Product {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) carriers: Vec<Carrier>,
     pub(crate) carriers_text: String,
+    pub(crate) scheme: &'static str,
     pub(crate) tenant_header: Option<HeaderName>,
     pub(crate) accepted: Box<[HeaderValue]>,
     pub(crate) builtins: Builtins,
@@ -219,6 +221,19 @@ impl DataPlane {
         }
     }
 
+    /// Fetches a key that had to make room for others, beside whatever goes on. False when it is
+    /// not in memory for another reason: then it does not exist.
+    pub(crate) fn fetch_evicted(&self, key: KeyId) -> bool {
+        if !self.authority.keys.evicts() || self.is_absent(key) {
+            return false;
+        }
+        if let Some(follower) = self.authority.follower.get().cloned() {
+            // its outcome is seen by whoever looks next
+            tokio::spawn(async move { follower.look_up(Wanted::Key(key)).await.is_ok() });
+        }
+        true
+    }
+
     /// Whether this key is known not to exist. A plane that follows nobody knows all there is.
     pub(crate) fn is_absent(&self, key: KeyId) -> bool {
         let follower = self.authority.follower.get();
@@ -275,6 +290,7 @@ impl Product {
             accepted: accepted.collect(),
             catalog: config.catalog,
             carriers_text: carrier::describe(&config.carriers),
+            scheme: answer::scheme(&config.carriers),
             carriers: config.carriers,
             tenant_header,
             builtins: config.builtins,

@@ -5,6 +5,7 @@ use keyward_core::decision::Credential;
 use keyward_core::error::Result;
 use keyward_core::id::KeyId;
 
+use crate::authority::unavailable;
 use crate::keyset::{KnownKey, Recognized};
 use crate::plane::DataPlane;
 
@@ -74,6 +75,10 @@ async fn with_authority(
     plane.catch_up().await?;
     let found = find(plane, text);
     plane.unless_emptied(withdrawals)?;
+    if found.absent.is_some_and(|key| !plane.is_absent(key)) {
+        // it was found, and has made room for others since
+        return Err(unavailable());
+    }
     Ok(found)
 }
 

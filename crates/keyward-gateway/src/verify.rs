@@ -8,11 +8,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 use keyward_api::Bounded as _;
-use keyward_api::verify::{TraceStep, VALID, VerifyRequest, VerifyResponse};
+use keyward_api::verify::{
+    Refusal as VerifyRefusal, TraceStep, VALID, VerifyRequest, VerifyResponse,
+};
 use keyward_core::catalog::{Catalog, RouteMatch};
 use keyward_core::decision::{
     Credential, Denial, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
 };
+use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode, Result};
 use keyward_core::path::Target;
@@ -181,14 +184,52 @@ fn decide_question<'a>(
             .map_or(EnvironmentSet::ALL, |only| std::iter::once(only).collect()),
         ip,
         from_browser: false,
-        tenant: match (&known, asked.tenant_id) {
-            (Some(key), Some(tenant)) if key.tenant.id == tenant => TenantHeader::Matches,
-            (Some(_), Some(_)) => TenantHeader::Differs,
-            _ => TenantHeader::NotRequired,
-        },
+        tenant: known.as_ref().map_or(TenantHeader::NotRequired, |key| named(asked, key)),
     };
     let denial = decide_both(catalog, asked, &credential, &facts, now)?;
-    Ok(response(plane, known.as_ref(), denial, asked.explain))
+    let answer = response(plane, known.as_ref(), denial, asked.explain);
+    let refusal = denial.filter(|_| asked.explain);
+    let refusal = refusal.map(|denial| refusal_of(plane, asked, known.as_ref(), &facts, denial));
+    Ok(VerifyResponse { refusal, ..answer })
+}
+
+/// Whether the tenant that the call is for is that of the key.
+fn named(asked: &VerifyRequest<'_>, key: &KnownKey) -> TenantHeader {
+    if asked.tenant_id.is_none() && asked.tenant.is_none() {
+        return TenantHeader::NotRequired;
+    }
+    let by_id = asked.tenant_id.is_none_or(|tenant| key.tenant.id == tenant);
+    let by_text = asked.tenant.as_ref().is_none_or(|text| key.tenant.is_named(text.as_bytes()));
+    if by_id && by_text { TenantHeader::Matches } else { TenantHeader::Differs }
+}
+
+/// The words in which the gateway would refuse the call.
+fn refusal_of(
+    plane: &DataPlane,
+    asked: &VerifyRequest<'_>,
+    key: Option<&KnownKey>,
+    request: &RequestFacts,
+    denial: Denial,
+) -> VerifyRefusal {
+    let product = &plane.product;
+    let (method, path) = (asked.method.as_deref(), asked.path.as_deref());
+    let target = path.and_then(|path| Target::parse(path).ok());
+    let route = method
+        .zip(target)
+        .map_or(RouteMatch::None, |(method, target)| product.catalog.route(method, target.path));
+    let facts = key.map(|key| key.facts(&product.catalog));
+    let error = denial.to_error(&DenialContext {
+        catalog: &product.catalog,
+        method: method.unwrap_or("-"),
+        path: target.map_or("-", |target| target.path),
+        route,
+        key: facts.as_ref(),
+        role: key.map_or("-", |key| key.role_name(&product.catalog)),
+        environments: request.environments,
+        carriers: &product.carriers_text,
+        tenant_header: product.tenant_header.as_ref().map(http::HeaderName::as_str),
+    });
+    VerifyRefusal { message: error.public().to_owned(), details: error.details().clone() }
 }
 
 /// The route, when one is named, then the scopes that are asked for besides.
@@ -245,6 +286,7 @@ fn response<'a>(
         quota: None,
         failed: denial.map(|denial| Cow::Borrowed(denial.step.as_str())),
         trace: explain.then(|| steps().map(|(step, how)| TraceStep::new(step, how)).collect()),
+        refusal: None,
         epoch: plane.epoch().0,
     }
 }

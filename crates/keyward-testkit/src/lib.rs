@@ -14,6 +14,7 @@ mod database;
 mod fault_proxy;
 mod pg_bouncer;
 mod postgres;
+mod scripting;
 mod server_process;
 mod wire;
 
@@ -23,5 +24,6 @@ pub use clock::ManualClock;
 pub use database::TestDatabase;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use pg_bouncer::PgBouncer;
+pub use scripting::{command, node_with, python_with};
 pub use server_process::{Program, ServerProcess};
 pub use wire::{Wire, WireAnswer};

@@ -1,7 +1,8 @@
 //! Keyward: a product's public API behind scoped keys, in one binary.
 //!
 //! The library is what the binary is made of; [`dev::Dev`] lets tests and programs start a whole
-//! node with its sandbox in their own process.
+//! node with its sandbox in their own process, and [`embedded::EmbeddedNode`] lets an application
+//! decide its requests itself.
 #![deny(missing_docs)]
 
 mod administrator;
@@ -9,6 +10,7 @@ mod bootstrap;
 pub mod cli;
 mod config;
 mod control;
+pub mod embedded;
 mod node;
 mod password;
 mod product;

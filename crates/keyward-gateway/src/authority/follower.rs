@@ -137,6 +137,10 @@ impl Follower {
         &self.counts
     }
 
+    pub(super) fn keys(&self) -> &KeySet {
+        self.memory.keys()
+    }
+
     pub(super) fn lease_left_ns(&self) -> u64 {
         self.lease.read().until_ns.saturating_sub(self.following.clock.monotonic_ns())
     }

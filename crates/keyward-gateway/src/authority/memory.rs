@@ -86,6 +86,10 @@ impl Memory {
         Self { keys, admin_tokens, order: Mutex::default() }
     }
 
+    pub(super) fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
     /// Puts everything that changed into memory; `read` is the change as of which it was read.
     pub(super) fn apply(&self, changed: Vec<Changed>, read: Epoch, through: Epoch) {
         let mut order = self.order.lock();

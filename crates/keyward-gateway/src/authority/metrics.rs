@@ -50,9 +50,18 @@ impl Collector for FollowerMetrics {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             metric.encode_counter::<NoLabels, u64, u64>(&cell.load(Ordering::Relaxed), None)?;
         }
+        let keys = self.0.keys();
+        let mut evicted = encoder.encode_descriptor(
+            "keyward_authority_evicted_keys",
+            "Keys that made room for others in memory",
+            None,
+            MetricType::Counter,
+        )?;
+        evicted.encode_counter::<NoLabels, u64, u64>(&keys.evicted(), None)?;
         let left_ms = self.0.lease_left_ns() / 1_000_000;
         let gauges = [
             ("keyward_authority_epoch", "The newest change in memory", self.0.epoch().0),
+            ("keyward_authority_keys", "Keys in memory", keys.len() as u64),
             ("keyward_authority_lease_left_ms", "What is left of the lease", left_ms),
         ];
         for (name, help, value) in gauges {

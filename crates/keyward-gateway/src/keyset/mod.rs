@@ -2,11 +2,16 @@
 //!
 //! Fixed entries live in slabs behind a sharded index; tenants and members are interned once and
 //! named by position. Expired and revoked keys stay, so that their callers are told why.
+//!
+//! A set keeps so many keys and no more, [`DEFAULT_MAX_KEYS`] unless it is told otherwise. Past
+//! that the set is a cache: a key that nobody used for longest makes room, and is looked up in the
+//! store when it is used again.
 
 mod interned;
 mod shard;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
 use keyward_core::catalog::{AreaSet, Catalog};
@@ -28,11 +33,19 @@ pub use interned::TenantFacts;
 /// Parts of the index that are locked one at a time.
 const SHARDS: usize = 64;
 
+/// The most keys that a set keeps, those that are revoked left out. With their names they take some
+/// four GiB.
+pub const DEFAULT_MAX_KEYS: usize = 16 * 1024 * 1024;
+
 /// The key set of a node.
 pub struct KeySet {
     catalog: Arc<Catalog>,
     keyring: Arc<Keyring>,
     shards: Box<[RwLock<Shard>]>,
+    /// Whether keys may soon have to make room, so that what is in use is noted from now on.
+    crowded: AtomicBool,
+    /// Whether a key ever had to.
+    evicts: AtomicBool,
     tenants: RwLock<Tenants>,
     members: RwLock<Members>,
 }
@@ -124,10 +137,18 @@ impl KnownKey {
 impl KeySet {
     /// An empty set for a product.
     pub fn new(catalog: Arc<Catalog>, keyring: Arc<Keyring>) -> Self {
+        Self::keeping(DEFAULT_MAX_KEYS, catalog, keyring)
+    }
+
+    /// An empty set that keeps so many keys, and those that are revoked besides.
+    pub fn keeping(max_keys: usize, catalog: Arc<Catalog>, keyring: Arc<Keyring>) -> Self {
+        let most = max_keys.div_ceil(SHARDS).max(1);
         Self {
             catalog,
             keyring,
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::keeping(most))).collect(),
+            crowded: AtomicBool::new(false),
+            evicts: AtomicBool::new(false),
             tenants: RwLock::default(),
             members: RwLock::default(),
         }
@@ -141,6 +162,16 @@ impl KeySet {
     /// How many keys there are, in every state.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// How many keys had to make room for others so far.
+    pub fn evicted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.read().evicted()).sum()
+    }
+
+    /// Whether a key that is not here may be in the store although it was here before.
+    pub(crate) fn evicts(&self) -> bool {
+        self.evicts.load(Ordering::Relaxed)
     }
 
     /// Whether there is no key.
@@ -183,7 +214,14 @@ impl KeySet {
             ip_allowlist: restricted.then(|| Arc::new(key.ip_allowlist)),
         };
         if let Some(shard) = self.shard(key.id) {
-            shard.write().replace(entry, label);
+            let mut shard = shard.write();
+            shard.replace(entry, label);
+            if shard.is_crowded() {
+                self.crowded.store(true, Ordering::Relaxed);
+            }
+            if shard.evicted() > 0 {
+                self.evicts.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -202,7 +240,7 @@ impl KeySet {
     /// Forgets everything, before a load from scratch.
     pub fn clear(&self) {
         for shard in &self.shards {
-            *shard.write() = Shard::default();
+            shard.write().clear();
         }
         self.members.write().clear();
         self.tenants.write().clear();
@@ -214,7 +252,7 @@ impl KeySet {
             return Recognized::Forged;
         };
         let id = KeyId::from_bits(presented.id_bits);
-        let found = self.shard(id).and_then(|shard| shard.read().find(id));
+        let found = self.find(id);
         let Some((entry, label)) = found else {
             disprove(&self.keyring, presented);
             let made = self.keyring.made(presented.id_bits);
@@ -236,8 +274,16 @@ impl KeySet {
 
     /// What is known now of a key whose secret was proven before.
     pub fn present(&self, id: KeyId) -> Option<KnownKey> {
-        let (entry, label) = self.shard(id)?.read().find(id)?;
+        let (entry, label) = self.find(id)?;
         self.complete(&entry, label)
+    }
+
+    fn find(&self, id: KeyId) -> Option<(KeyEntry, KeyLabel)> {
+        let shard = self.shard(id)?.read();
+        if self.crowded.load(Ordering::Relaxed) {
+            shard.note_read(id);
+        }
+        shard.find(id)
     }
 
     fn complete(&self, entry: &KeyEntry, label: KeyLabel) -> Option<KnownKey> {

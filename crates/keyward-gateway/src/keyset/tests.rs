@@ -179,3 +179,54 @@ fn many_keys_stay_apart() {
         assert_eq!(found.map(|key| key.id.bits()), (n % 2 == 1).then_some(minted.id_bits));
     }
 }
+
+#[test]
+fn a_full_set_lets_keys_go_that_nobody_uses_and_none_that_is_revoked() {
+    const MOST: usize = 64 * 20;
+    let ring = keyring();
+    let set = KeySet::keeping(MOST, catalog(), Arc::new(keyring()));
+    let mint = || ring.mint(SecretKind::Api(Environment::Live), &Fixed);
+    let recognize = |minted: &Minted| {
+        let presented = ring.format().parse(minted.secret.expose()).unwrap();
+        set.recognize(&presented)
+    };
+    let revoked: Vec<Minted> = (0..200).map(|_| mint()).collect();
+    set.load(revoked.iter().map(|minted| KeyAuthority {
+        revoked_at: Some(Timestamp::from_millis(5)),
+        ..authority(minted, 1, 1)
+    }));
+    let used: Vec<Minted> = (0..100).map(|_| mint()).collect();
+    set.load(used.iter().map(|minted| authority(minted, 1, 1)));
+    for round in 0..4 * MOST {
+        set.replace_key(authority(&mint(), 1, 1));
+        // each of them again and again, before the hand has come round
+        let minted = &used[round % used.len()];
+        assert!(recognize(minted).known().is_some(), "a key in use had to go in round {round}");
+    }
+    assert!(set.len() <= MOST + revoked.len(), "{}", set.len());
+    assert!(set.evicted() > 2 * MOST as u64, "{}", set.evicted());
+    for minted in &revoked {
+        assert!(recognize(minted).known().unwrap().revoked_at.is_some());
+    }
+    assert_eq!(set.revocations().len(), revoked.len());
+    // a key that had to go is unknown, not wrong: the store has the last word
+    let gone = mint();
+    set.replace_key(authority(&gone, 1, 1));
+    for _ in 0..8 * MOST {
+        set.replace_key(authority(&mint(), 1, 1));
+    }
+    let unknown = |it| matches!(it, Recognized::Unknown(id) if id.bits() == gone.id_bits);
+    assert!(unknown(recognize(&gone)));
+    set.replace_key(authority(&gone, 1, 1));
+    assert!(recognize(&gone).known().is_some());
+    // a key that is revoked stays from then on
+    let mut ended = authority(&gone, 1, 1);
+    ended.revoked_at = Some(Timestamp::from_millis(5));
+    set.replace_key(ended);
+    for _ in 0..8 * MOST {
+        set.replace_key(authority(&mint(), 1, 1));
+    }
+    assert!(recognize(&gone).known().unwrap().revoked_at.is_some());
+    set.clear();
+    assert!(set.is_empty() && set.revocations().is_empty());
+}

@@ -84,7 +84,7 @@ const HOP_BY_HOP: [&str; 7] =
 
 /// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do, and a second
 /// spelling of a header that comes once.
-pub(super) fn ends_here(name: &str) -> bool {
+pub(crate) fn ends_here(name: &str) -> bool {
     let listed = |name: &str| {
         ENDS_HERE.binary_search(&name).is_ok()
             || ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -98,7 +98,7 @@ pub(super) fn ends_here(name: &str) -> bool {
 }
 
 /// Whether this is the tenant header of the product, in either spelling.
-pub(super) fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
+pub(crate) fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     tenant_header.is_some_and(|header| {
         let header = header.as_str();
@@ -158,7 +158,7 @@ impl Passing {
 }
 
 /// Whether a header of an answer is ours to set, or nobody's.
-pub(super) fn is_ours_in_an_answer(name: &str) -> bool {
+pub(crate) fn is_ours_in_an_answer(name: &str) -> bool {
     name.starts_with("keyward-") || name.starts_with("access-control-") || name == "x-request-id"
 }
 

@@ -29,7 +29,10 @@ pub use config::{
     UpstreamTls,
 };
 pub(crate) use forward::{forward, too_large};
-pub(crate) use headers::{SPEAKS_OF_CALLER, check_headers, speaks_of_caller};
+pub(crate) use headers::{
+    SPEAKS_OF_CALLER, check_headers, ends_here, is_ours_in_an_answer, is_tenant_header,
+    speaks_of_caller,
+};
 pub(crate) use outbound::Passage;
 pub(crate) use standing::{Loss, Standing, Vigil};
 pub(crate) use tunnel::{Opened, Passed, Tunnel, TunnelEnd};

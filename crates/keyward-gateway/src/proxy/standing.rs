@@ -85,8 +85,14 @@ impl Standing {
 
     /// The environment and the tenant of a key never change, and a request does not either: what
     /// was in order when it was permitted is in order still.
+    ///
+    /// A key that had to make room for others is fetched for the next time; until then nothing is
+    /// known of it, as while the authority is away.
     fn decide(&self, plane: &DataPlane) -> Result<(), Loss> {
         let key = plane.authority.keys.present(self.key);
+        if key.is_none() && plane.fetch_evicted(self.key) {
+            return Err(Loss::Unsure);
+        }
         let credential = match &key {
             Some(key) => Credential::Known(key.facts(&plane.product.catalog)),
             None => Credential::Unknown,
@@ -107,7 +113,7 @@ impl Standing {
     }
 
     /// The answer to a request whose upload was cut.
-    pub(super) fn refusal(&self, plane: &DataPlane, loss: Loss, path: &str) -> Error {
+    pub(crate) fn refusal(&self, plane: &DataPlane, loss: Loss, path: &str) -> Error {
         let Loss::Denied(denial) = loss else {
             return unavailable().because("the upload was cut");
         };
@@ -171,7 +177,7 @@ impl Vigil {
         let sure_until_ns = lease.until_ns.min(plane.authority.lease.read().until_ns);
         let now_ns = plane.clock.monotonic_ns();
         let next_ns = now_ns.saturating_add(nanos(RECHECK_EVERY));
-        if now_ns < sure_until_ns {
+        if now_ns < sure_until_ns && decided != Err(Loss::Unsure) {
             decided?;
             self.sure_ns = now_ns;
             self.due_ns = next_ns;

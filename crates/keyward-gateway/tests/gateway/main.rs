@@ -7,7 +7,9 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod asking;
 mod decisions;
+mod embedded;
 mod encrypted;
 mod entrances;
 mod envoy_grpc;

@@ -177,6 +177,18 @@ impl<'a> Layers<'a> {
                 self.read_text(leaf, texts, Origin::Flag(leaf.flag()));
             }
         }
+        // the command line knows its flags; a program may name any
+        let names = || self.leaves.iter().map(|leaf| leaf.name.as_str());
+        let unknown = args.flags.keys().filter(|name| !names().any(|known| known == *name));
+        let unknown = unknown.map(|name| {
+            let fix = did_you_mean(name, names()).map_or_else(
+                || "`keyward config show` lists all settings".to_owned(),
+                |known| format!("did you mean {known}?"),
+            );
+            Problem::new(format!("{name}: there is no such setting"), fix)
+        });
+        let unknown: Vec<Problem> = unknown.collect();
+        self.problems.extend(unknown);
     }
 
     fn read_text(&mut self, leaf: &Leaf, texts: &[String], origin: Origin) {

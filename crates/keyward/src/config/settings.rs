@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use keyward_core::Environment;
 use keyward_core::lease::Terms;
+use keyward_gateway::DEFAULT_MAX_KEYS;
 use serde::{Deserialize, Serialize};
 
 use super::forward_auth::ForwardAuthSettings;
@@ -109,6 +110,8 @@ pub(crate) struct AuthoritySettings {
     /// How much longer safe methods are answered while the store is away. Every revocation waits
     /// this much longer for a node that does not answer.
     pub(crate) stale_for: Millis,
+    /// The most keys in memory, those that are revoked left out. Others are looked up when used.
+    pub(crate) max_keys: usize,
 }
 
 impl Default for AuthoritySettings {
@@ -118,6 +121,7 @@ impl Default for AuthoritySettings {
             lease: Millis(terms.lease_ms),
             margin: Millis(terms.margin_ms),
             stale_for: Millis(terms.stale_ms),
+            max_keys: DEFAULT_MAX_KEYS,
         }
     }
 }

@@ -100,7 +100,8 @@ impl Node {
     pub(crate) async fn start(parts: NodeParts) -> anyhow::Result<Self> {
         let NodeParts { settings, product, secrets, store, clock } = parts;
         let keyring = Arc::new(secrets.keyring(product.profile.token_format()));
-        let keys = Arc::new(KeySet::new(Arc::clone(&product.catalog), Arc::clone(&keyring)));
+        let (catalog, ring) = (Arc::clone(&product.catalog), Arc::clone(&keyring));
+        let keys = Arc::new(KeySet::keeping(settings.authority.max_keys, catalog, ring));
         let admin_tokens = Arc::new(AdminTokens::new(Arc::clone(&keyring)));
         let (config, jwks) =
             planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keyward_core::Clock;
 use keyward_store::Store;
 
 use super::signals::{Hangup, Stops};
@@ -25,7 +26,7 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
         biased;
         // nothing was promised to anybody yet
         () = stops.first() => return Ok(()),
-        parts = prepare(settings) => parts?,
+        parts = prepare(settings, Arc::new(SystemClock)) => parts?,
     };
     supervisor.starting("starting: loading the keys");
     let node = Node::start(parts).await?;
@@ -57,11 +58,13 @@ async fn run(settings: Settings, stops: &Stops) -> anyhow::Result<()> {
 }
 
 /// Reads and opens what a node is made of.
-async fn prepare(settings: Settings) -> anyhow::Result<NodeParts> {
-    let clock = Arc::new(SystemClock);
+pub(crate) async fn prepare(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<NodeParts> {
     let product = Arc::new(Product::load(&settings.profile)?);
     let secrets = DeploymentSecrets::load(&settings, &*clock)?;
-    let store = open_store(&settings, &secrets, Some(&product), clock.clone()).await?;
+    let store = open_store(&settings, &secrets, Some(&product), Arc::clone(&clock)).await?;
     for warning in product.catalog.warnings() {
         tracing::warn!("{warning}");
     }

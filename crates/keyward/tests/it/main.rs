@@ -13,6 +13,7 @@ mod away;
 mod certificates;
 mod coverage;
 mod deploy;
+mod embedded;
 mod forward_auth;
 mod harness;
 mod keys;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use keyward::dev::{Dev, DevOptions};
 use keyward_core::environment::Environment;
 use keyward_testkit::{ManualClock, TestDatabase};
+use serde_json::Value;
 
 use super::site::Site;
 
@@ -106,6 +107,11 @@ impl TestNode {
         };
         let dev = Box::pin(Dev::start(options)).await.expect("a second node that starts");
         Beside { site: Site::new(&dev.to_json()), dev }
+    }
+
+    /// Its addresses, and its demo tenants with their keys.
+    pub(crate) fn told(&self) -> Value {
+        self.dev.to_json()
     }
 
     /// Writes the last use of keys now instead of within seconds.

@@ -1,0 +1,232 @@
+//! A layer that has a Keyward node decide, request by request.
+
+mod client;
+mod question;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderName, Request, Response, Uri};
+use http_body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use keyward_core::Caller;
+use keyward_core::clock::Clock;
+use keyward_core::environment::Environment;
+use keyward_core::error::{Error, ErrorCode};
+use keyward_core::id::RequestId;
+use keyward_core::profile::Carrier;
+
+use super::body::{BoxError, EmbeddedBody};
+use super::layer::PeerOf;
+use super::strip::{strip_claims, strip_signs};
+use crate::answer::{Refusal, mark, scheme};
+use crate::client_address::Networks;
+use crate::failed_callers::FailedCallers;
+use crate::lent::Peer;
+use crate::pipeline::Staged;
+use crate::request_id::{self, X_REQUEST_ID};
+
+use client::{Node, NodeError};
+use question::Question;
+
+/// For how long the node may take to answer, unless the configuration says otherwise.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Questions that are under way at once, unless the configuration says otherwise.
+pub const MAX_QUESTIONS: usize = 256;
+
+/// How a [`VerifyLayer`] asks, and how its product is called.
+pub struct VerifyConfig {
+    /// The internal listener of a node, `http://…` or `https://…`.
+    pub node: Uri,
+    /// An admin token with the scope `verify`. Absent where the node's settings let this network
+    /// verify without one.
+    pub token: Option<VerifyToken>,
+    /// Where a request may carry its key.
+    pub carriers: Vec<Carrier>,
+    /// The header that must name the key's tenant, if the product has one.
+    pub tenant_header: Option<HeaderName>,
+    /// The environment that is served here; every one when absent.
+    pub environment: Option<Environment>,
+    /// Where a request came from: the peer of its connection, never a header.
+    pub peer: PeerOf,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Networks,
+    /// For how long the node may take to answer, the wait for a turn included.
+    pub timeout: Duration,
+    /// Questions that are under way at once; those that come then wait for their turn.
+    pub max_questions: usize,
+    /// Where the error reference is served, for `docUrl` in every error.
+    pub docs_base: String,
+    /// Time and randomness.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An admin token. It has no formatter, and is marked so that no log shows it.
+pub struct VerifyToken(http::HeaderValue);
+
+impl VerifyToken {
+    /// Takes the token's text.
+    ///
+    /// # Errors
+    /// When it cannot stand in a header.
+    pub fn new(text: &str) -> Result<Self, InvalidVerify> {
+        let value = http::HeaderValue::try_from(format!("Bearer {}", text.trim()));
+        let mut value = value.map_err(|_| InvalidVerify::Token)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+/// Why a [`VerifyLayer`] cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidVerify {
+    /// The token cannot stand in a header.
+    #[error("the admin token has characters that no token has")]
+    Token,
+    /// The node's address is none.
+    #[error("the node's address is http:// or https:// with a host, and no path")]
+    Node,
+    /// The node's certificate could not be checked.
+    #[error("TLS with the node: {0}")]
+    Tls(String),
+}
+
+/// Lets only requests through that a Keyward node permits.
+///
+/// Nothing is kept: the node is asked about every request, and while it does not answer every
+/// request is refused with 503. What the service gets, and what callers are told, is as with
+/// [`EmbeddedLayer`](super::EmbeddedLayer); built-in operations of the product are the service's
+/// own, and an answer that streams goes on although its key is revoked meanwhile.
+#[derive(Clone)]
+pub struct VerifyLayer(Arc<Verify>);
+
+struct Verify {
+    config: VerifyConfig,
+    node: Node,
+    failed: FailedCallers,
+}
+
+impl VerifyLayer {
+    /// A layer that asks this node. Nothing is asked before there is a request.
+    ///
+    /// # Errors
+    /// When the address of the node is none, or its certificate could not be checked.
+    pub fn new(config: VerifyConfig) -> Result<Self, InvalidVerify> {
+        let node = Node::new(&config)?;
+        Ok(Self(Arc::new(Verify { config, node, failed: FailedCallers::new() })))
+    }
+}
+
+impl<S> Layer<S> for VerifyLayer {
+    type Service = VerifyService<S>;
+
+    fn layer(&self, inner: S) -> VerifyService<S> {
+        VerifyService { verify: Arc::clone(&self.0), inner }
+    }
+}
+
+/// An application's service behind a [`VerifyLayer`].
+#[derive(Clone)]
+pub struct VerifyService<S> {
+    verify: Arc<Verify>,
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for VerifyService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<EmbeddedBody<R>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // the service that is ready is the one to call; its copy takes its place
+        let copy = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, copy);
+        let verify = Arc::clone(&self.verify);
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            super::serve::name_host(&mut parts);
+            let now = verify.config.clock.now();
+            let id = request_id::next(verify.config.clock.as_ref(), now);
+            let shown = request_id::header(id);
+            if let Err(mut refusal) = verify.admit(&mut parts, id).await {
+                refusal.scheme = scheme(&verify.config.carriers);
+                let mut response = refusal.into_response(id, &verify.config.docs_base);
+                mark(response.headers_mut(), &shown, None);
+                return Ok(response.map(EmbeddedBody::ours));
+            }
+            parts.headers.insert(&X_REQUEST_ID, shown.clone());
+            let mut response = ready.call(Request::from_parts(parts, body)).await?;
+            strip_signs(response.headers_mut());
+            mark(response.headers_mut(), &shown, None);
+            Ok(response.map(EmbeddedBody::plain))
+        })
+    }
+}
+
+impl Verify {
+    /// Asks the node, and tells the application who calls.
+    async fn admit(&self, parts: &mut Parts, id: RequestId) -> Staged<()> {
+        let client = self.client(parts)?;
+        let caller = self.ask(parts, client, id).await?;
+        strip_claims(&mut parts.headers, self.config.tenant_header.as_ref());
+        parts.extensions.insert(Peer(client));
+        parts.extensions.insert(caller);
+        Ok(())
+    }
+
+    fn client(&self, parts: &Parts) -> Result<IpAddr, Error> {
+        let unknown =
+            || Error::internal("the application does not tell where its requests come from");
+        let peer = (self.config.peer)(parts).ok_or_else(unknown)?;
+        Ok(self.config.trusted_proxies.client(peer, &parts.headers))
+    }
+
+    async fn ask(&self, parts: &Parts, client: IpAddr, id: RequestId) -> Staged<Caller> {
+        let question = Question::read(&self.config, parts, client)?;
+        let now_ms = self.config.clock.now().as_millis();
+        if let Some(left_ms) = self.failed.held_back_ms(client, now_ms) {
+            return Err(held_back(left_ms));
+        }
+        let body = question.to_json()?;
+        let answer = self.node.ask(body).await.map_err(unavailable)?;
+        let answer = question::read_answer(&answer).map_err(unavailable)?;
+        let decided = question.decide(&self.config, &answer, id);
+        if matches!(&decided, Err(error) if error.code() == ErrorCode::InvalidApiKey) {
+            self.failed.failed(client, now_ms);
+        }
+        Ok(decided?)
+    }
+}
+
+/// The refusal of a caller that presented too many wrong keys here.
+fn held_back(left_ms: i64) -> Refusal {
+    let text = "Too many wrong API keys came from this address; wait and try again";
+    let error = Error::new(ErrorCode::RateLimited, text).with("failed", "failed_caller");
+    let error = error.with("reason", "too_many_failures");
+    Refusal { retry_after: Some(left_ms.unsigned_abs().div_ceil(1_000)), ..Refusal::from(error) }
+}
+
+/// Without the node's word nothing passes.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn unavailable(error: NodeError) -> Error {
+    tracing::warn!(%error, "the node that verifies did not answer");
+    crate::authority::unavailable().because(error.to_string())
+}

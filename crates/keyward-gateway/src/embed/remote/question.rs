@@ -1,0 +1,168 @@
+//! What the node is asked about a request, and what its answer means here.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+
+use keyward_api::verify::{VALID, VerifyRequest, VerifyResponse};
+use keyward_core::Caller;
+use keyward_core::decision::Step;
+use keyward_core::error::{Error, ErrorCode, Result};
+use keyward_core::id::RequestId;
+use keyward_core::path::{Target, credential_in_url};
+
+use super::VerifyConfig;
+use super::client::NodeError;
+use crate::carrier::{self, Carried};
+use crate::proxy::check_headers;
+
+/// A request as the node is asked about it.
+pub(super) struct Question<'r> {
+    asked: VerifyRequest<'r>,
+    /// What the node is not told, and what is checked here at its place in the order of checks.
+    from_browser: bool,
+    tenant_missing: bool,
+}
+
+impl<'r> Question<'r> {
+    /// Reads the request once; what two parsers could read differently is refused.
+    pub(super) fn read(config: &VerifyConfig, parts: &'r Parts, client: IpAddr) -> Result<Self> {
+        let header = config.tenant_header.as_ref();
+        let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
+        let target = Target::parse(text)?;
+        let named = parts.headers.get(HOST).map(http::HeaderValue::as_bytes);
+        let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
+        if parts.uri.authority().is_some_and(|authority| differs(authority.as_str())) {
+            let text = "The address names another host than the Host header";
+            return Err(Error::new(ErrorCode::InvalidPath, text));
+        }
+        check_headers(&parts.headers, header)?;
+        let key = presented(config, parts)?;
+        if target.query.is_some_and(|query| query.contains(key)) {
+            return Err(credential_in_url());
+        }
+        let tenant = header.and_then(|name| one_value(parts, name));
+        Ok(Self {
+            from_browser: carrier::is_from_browser(&parts.headers),
+            tenant_missing: header.is_some_and(|name| !parts.headers.contains_key(name)),
+            asked: VerifyRequest {
+                key: Cow::Borrowed(key),
+                method: Some(Cow::Borrowed(parts.method.as_str())),
+                path: Some(Cow::Borrowed(target.path)),
+                scopes: Vec::new(),
+                environment: config.environment,
+                tenant_id: None,
+                tenant,
+                ip: Some(Cow::Owned(client.to_string())),
+                cost: None,
+                explain: true,
+            },
+        })
+    }
+
+    pub(super) fn to_json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.asked).map_err(|error| Error::internal(error.to_string()))
+    }
+
+    /// The caller, or the refusal of the first check that failed, here or there.
+    pub(super) fn decide(
+        &self,
+        config: &VerifyConfig,
+        answer: &VerifyResponse<'_>,
+        request_id: RequestId,
+    ) -> Result<Caller> {
+        let failed = answer.failed.as_deref().and_then(position);
+        let before = |step: Step| {
+            let failed = failed.unwrap_or(usize::MAX);
+            position(step.as_str()).is_some_and(|position| position < failed)
+        };
+        let refused = !answer.valid;
+        if self.from_browser && (!refused || before(Step::BrowserOrigin)) {
+            let text = "This is a secret key; call from a server, never from a browser";
+            let error = Error::new(ErrorCode::BrowserOriginRefused, text);
+            return Err(error.with("failed", Step::BrowserOrigin.as_str()));
+        }
+        if self.tenant_missing && (!refused || before(Step::Tenant)) {
+            let header = config.tenant_header.as_ref().map_or("tenant", |name| name.as_str());
+            let text = format!("The {header} header is missing; send the id of the key's tenant");
+            let error = Error::new(ErrorCode::TenantMismatch, text);
+            let error = error.with("failed", Step::Tenant.as_str());
+            return Err(error.with("reason", "tenant_header_missing"));
+        }
+        if refused || answer.code != VALID {
+            return Err(refusal(answer));
+        }
+        caller(answer, request_id)
+            .ok_or_else(|| crate::authority::unavailable().because("verify named no caller"))
+    }
+}
+
+/// The key of a request.
+fn presented<'r>(config: &VerifyConfig, parts: &'r Parts) -> Result<&'r str> {
+    let failed = Step::Credential.as_str();
+    let refuse = |code, text: String| Err(Error::new(code, text).with("failed", failed));
+    match carrier::credential(&parts.headers, &config.carriers) {
+        Carried::One(text) => Ok(text),
+        Carried::Nothing => {
+            let how = carrier::describe(&config.carriers);
+            let text = format!("No API key was sent; send it as {how}");
+            refuse(ErrorCode::MissingApiKey, text)
+        }
+        Carried::Several => {
+            let text = "More than one API key was sent; send one".to_owned();
+            refuse(ErrorCode::AmbiguousApiKey, text)
+        }
+        Carried::Unreadable => {
+            refuse(ErrorCode::InvalidApiKey, "API key is invalid: it is not text".to_owned())
+        }
+    }
+}
+
+/// The value of a header that stands once; of one that stands twice a text that names nobody.
+fn one_value<'r>(parts: &'r Parts, name: &http::HeaderName) -> Option<Cow<'r, str>> {
+    let mut values = parts.headers.get_all(name).iter();
+    let first = values.next()?;
+    let same = values.all(|value| value == first);
+    let text = first.to_str().ok().filter(|_| same);
+    Some(Cow::Borrowed(text.unwrap_or_default()))
+}
+
+fn position(step: &str) -> Option<usize> {
+    Step::ALL.iter().position(|known| known.as_str() == step)
+}
+
+pub(super) fn read_answer(bytes: &[u8]) -> std::result::Result<VerifyResponse<'_>, NodeError> {
+    serde_json::from_slice(bytes).map_err(|_| NodeError::Unreadable)
+}
+
+/// The node's refusal in its own words. A code that this version does not know refuses as well.
+fn refusal(answer: &VerifyResponse<'_>) -> Error {
+    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == answer.code);
+    let code = code.copied().unwrap_or(ErrorCode::Forbidden);
+    let told = answer.refusal.as_ref();
+    let text = told.map_or("The request was refused", |it| it.message.as_str()).to_owned();
+    let mut error = Error::new(code, text);
+    for (name, value) in told.into_iter().flat_map(|refusal| &refusal.details) {
+        error = error.with(name, value.clone());
+    }
+    match &answer.failed {
+        Some(failed) => error.with("failed", failed.as_ref()),
+        None => error,
+    }
+}
+
+fn caller(answer: &VerifyResponse<'_>, request_id: RequestId) -> Option<Caller> {
+    Some(Caller {
+        tenant: answer.tenant_id?,
+        environment: answer.environment?,
+        key: answer.key_id?,
+        key_name: answer.name.as_deref().map(Arc::from),
+        scopes: answer.scopes.iter().map(|scope| Box::from(scope.as_ref())).collect(),
+        role: Arc::from(answer.role.as_deref()?),
+        actor: answer.actor.as_deref()?.parse().ok()?,
+        request_id,
+    })
+}

@@ -1,0 +1,260 @@
+//! The layer that asks a node: what the gateway refuses it refuses, and whatever nobody answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::any;
+use http::{HeaderName, Response};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::json;
+
+use keyward_core::clock::Clock;
+use keyward_core::environment::Environment;
+use keyward_core::ip::IpAllowlist;
+use keyward_core::lease::Lease;
+use keyward_core::time::Timestamp;
+use keyward_gateway::embed::{
+    InvalidVerify, MAX_QUESTIONS, VerifyConfig, VerifyLayer, VerifyToken,
+};
+use keyward_gateway::{
+    BoxedBody, ConnectionLimits, DataPlane, FAILURE_BURST, Fallback, GatewayServer, InternalServer,
+    Networks, PlanePolicy, Protocols, RuntimeShape,
+};
+
+use crate::embedded::{serve, tell};
+use crate::support::*;
+
+/// A node, a gateway that decides with the same plane, and an application that asks the node.
+struct Asking {
+    world: World,
+    plane: Arc<DataPlane>,
+    gateway: GatewayServer,
+    _node: InternalServer,
+    address: SocketAddr,
+}
+
+fn node(plane: &Arc<DataPlane>) -> InternalServer {
+    let fallback: Fallback = Arc::new(|_| {
+        Box::pin(async { Response::new(BoxedBody::new(Full::default().map_err(|it| match it {}))) })
+    });
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let limits = ConnectionLimits::default();
+    let plane = Arc::clone(plane);
+    let (protocols, runtime) = (Protocols::default(), RuntimeShape::Shared);
+    InternalServer::bind(&[any], plane, fallback, limits, protocols, runtime).unwrap()
+}
+
+fn config(world: &World, node: SocketAddr, token: Option<&str>) -> VerifyConfig {
+    VerifyConfig {
+        node: format!("http://{node}").parse().unwrap(),
+        token: token.map(|text| VerifyToken::new(text).unwrap()),
+        carriers: profile().keys.carriers,
+        tenant_header: Some(HeaderName::from_static("x-org")),
+        environment: Some(Environment::Live),
+        peer: Arc::new(|parts| {
+            let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+            connection.map(|connection| connection.0.ip())
+        }),
+        trusted_proxies: Networks::default(),
+        timeout: PATIENCE,
+        max_questions: MAX_QUESTIONS,
+        docs_base: "/docs".to_owned(),
+        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+    }
+}
+
+async fn application(config: VerifyConfig) -> SocketAddr {
+    serve(Router::new().fallback(any(tell)).layer(VerifyLayer::new(config).unwrap())).await
+}
+
+impl Asking {
+    async fn start() -> Self {
+        let world = World::new();
+        let upstream = Upstream::start().await;
+        let upstreams = vec![upstream_at(upstream.address)];
+        let plane = world.plane_with(upstreams, PlanePolicy::default(), Some("x-org"));
+        let node = node(&plane);
+        let token = world.admin_token(&["verify"], None);
+        let address = application(config(&world, node.local_addr(), Some(&token))).await;
+        let gateway = start(&plane, options());
+        Self { world, plane, gateway, _node: node, address }
+    }
+
+    fn head(&self, line: &str, more: &str) -> String {
+        let token = &self.world.token;
+        format!(
+            "{line} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\nx-org: lagos-pay\r\n\
+             {more}\r\n"
+        )
+    }
+}
+
+#[tokio::test]
+async fn the_application_is_told_who_calls() {
+    let asking = Asking::start().await;
+    let more = "keyward-tenant: ten_x\r\nx-user-id: usr_x\r\nx-mine: 1\r\n";
+    let answer = raw(asking.address, asking.head("GET /v1/reports?a=b", more).as_bytes()).await;
+    let told = answer.told();
+    assert_eq!(told["tenant"], json!(TENANT));
+    assert_eq!(told["key"], json!(asking.world.authority.id));
+    assert_eq!(told["name"], "Nächtlich 1%");
+    assert_eq!(told["scopes"], json!(["reports:read", "reports:write"]));
+    assert_eq!((told["role"].as_str(), &told["actor"]), (Some("admin"), &json!(OWNER)));
+    assert_eq!(
+        (told["environment"].as_str(), &told["client"]),
+        (Some("live"), &json!("127.0.0.1"))
+    );
+    assert_eq!(told["headers"], json!(["host", "x-mine", "x-request-id"]));
+    assert_eq!(told["requestId"].as_str(), answer.header("x-request-id"));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn it_refuses_what_the_gateway_refuses_in_the_same_words() {
+    let asking = Asking::start().await;
+    let token = asking.world.token.clone();
+    let test = asking.world.key_of(Environment::Test);
+    let torn = &token[..token.len() - 1];
+    let key = |text: &str| format!("authorization: Bearer {text}\r\nx-org: lagos-pay\r\n");
+    let good = key(&token);
+    let in_url = format!("GET /v1/reports?key={token}");
+    let by_id = format!("authorization: Bearer {token}\r\nx-org: {TENANT}\r\n");
+    let cases = [
+        (200, "GET /v1/reports", good.clone()),
+        (200, "GET /v1/reports", by_id),
+        (401, "GET /v1/reports", String::new()),
+        (401, "GET /v1/reports", format!("{good}x-api-key: {token}\r\n")),
+        (401, "GET /v1/reports", key(torn)),
+        (401, "GET /v1/reports", key(&test)),
+        (403, "GET /v1/reports", format!("authorization: Bearer {token}\r\n")),
+        (403, "GET /v1/other", format!("authorization: Bearer {token}\r\n")),
+        (403, "GET /v1/reports", good.replace("lagos", "accra")),
+        (400, "GET /v1/reports", format!("{good}x-org: accra-pay\r\n")),
+        (403, "GET /v1/reports", format!("{good}origin: https://evil.example\r\n")),
+        (403, "GET /v1/other", format!("{good}origin: https://evil.example\r\n")),
+        (401, "GET /v1/reports", format!("{}origin: https://evil.example\r\n", key(&test))),
+        (400, "GET /v1/reports", format!("{good}content-type: a/b\r\ncontent-type: a/b\r\n")),
+        (403, "GET /v1/other", good.clone()),
+        (405, "PATCH /v1/reports", good.clone()),
+        (403, "GET /v1/audit", good.clone()),
+        (400, "GET /v1//reports", good.clone()),
+        (400, in_url.as_str(), good.clone()),
+    ];
+    for (status, line, headers) in cases {
+        let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+        let mine = raw(asking.address, request.as_bytes()).await;
+        let theirs = raw(asking.gateway.local_addr(), request.as_bytes()).await;
+        assert_eq!((mine.status, theirs.status), (status, status), "{request} {mine:?}");
+        if status >= 400 {
+            assert_eq!(mine.refusal(), theirs.refusal(), "{request}");
+            assert_eq!(mine.details(), theirs.details(), "{request}");
+            let message = |answer: &Answer| answer.json()["error"]["message"].clone();
+            assert_eq!(message(&mine), message(&theirs), "{request}");
+        }
+        for name in ["www-authenticate", "allow", "retry-after"] {
+            assert_eq!(mine.header(name), theirs.header(name), "{request}");
+        }
+    }
+    let elsewhere = IpAllowlist::parse(&["203.0.113.0/24"]).unwrap();
+    asking.world.change_key(|key| key.ip_allowlist = elsewhere);
+    let answer = raw(asking.address, asking.head("GET /v1/reports", "").as_bytes()).await;
+    assert_eq!(answer.refusal(), (403, "ip_not_allowed".to_owned(), "ip".to_owned()));
+}
+
+#[tokio::test]
+async fn a_revocation_counts_from_the_next_request() {
+    let asking = Asking::start().await;
+    let request = asking.head("GET /v1/reports", "");
+    assert_eq!(raw(asking.address, request.as_bytes()).await.status, 200);
+    asking.world.change_key(|key| key.revoked_at = Some(Timestamp::from_millis(START_MS)));
+    let answer = raw(asking.address, request.as_bytes()).await;
+    assert_eq!(answer.refusal(), (401, "unauthorized".to_owned(), "state".to_owned()));
+}
+
+#[tokio::test]
+async fn wrong_keys_are_held_back_before_the_node_is_asked() {
+    let asking = Asking::start().await;
+    let wrong = "GET /v1/reports HTTP/1.1\r\nhost: a\r\nx-api-key: nonsense\r\n\r\n";
+    for _ in 0..=FAILURE_BURST {
+        let answer = raw(asking.address, wrong.as_bytes()).await;
+        assert_eq!(answer.status, 401);
+    }
+    let answer = raw(asking.address, asking.head("GET /v1/reports", "").as_bytes()).await;
+    let refused = (429, "rate_limited".to_owned(), "failed_caller".to_owned());
+    assert_eq!(answer.refusal(), refused);
+    assert_eq!(answer.header("retry-after"), Some("2"));
+}
+
+/// A refusal because nobody could be asked.
+fn unanswered(answer: &Answer) {
+    assert_eq!(answer.refusal(), (503, "unavailable".to_owned(), "-".to_owned()));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn without_the_nodes_word_nothing_passes() {
+    let asking = Asking::start().await;
+    let request = asking.head("GET /v1/reports", "");
+    // the node itself is not sure
+    asking.plane.lease().grant(Lease::OVER);
+    unanswered(&raw(asking.address, request.as_bytes()).await);
+    asking.plane.lease().grant(FOR_EVER);
+    // a token that may not verify, and none
+    let node = node(&asking.plane);
+    let weak = asking.world.admin_token(&["keys:read"], None);
+    for token in [Some(weak.as_str()), Some("nonsense"), None] {
+        let address = application(config(&asking.world, node.local_addr(), token)).await;
+        unanswered(&raw(address, request.as_bytes()).await);
+    }
+    // nobody there
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = closed.local_addr().unwrap();
+    drop(closed);
+    let address = application(config(&asking.world, nowhere, None)).await;
+    unanswered(&raw(address, request.as_bytes()).await);
+    // somebody else there, who is asked on one connection
+    let other = Upstream::start().await;
+    let address = application(config(&asking.world, other.address, None)).await;
+    for _ in 0..5 {
+        unanswered(&raw(address, request.as_bytes()).await);
+    }
+    assert_eq!(
+        (other.requests(), other.connections.load(std::sync::atomic::Ordering::SeqCst)),
+        (5, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_is_silent_is_not_waited_for_and_holds_no_more_than_its_turns() {
+    let world = World::new();
+    let (silent, mut asked) = raw_upstream().await;
+    let mut slow = config(&world, silent, None);
+    slow.timeout = Duration::from_millis(100);
+    slow.max_questions = 2;
+    let address = application(slow).await;
+    let request = format!(
+        "GET /v1/reports HTTP/1.1\r\nhost: a\r\nx-org: lagos-pay\r\nx-api-key: {}\r\n\r\n",
+        world.token
+    );
+    let answers = (0..6).map(|_| raw(address, request.as_bytes()));
+    for answer in futures_util::future::join_all(answers).await {
+        unanswered(&answer);
+    }
+    let mut connections = 0;
+    while asked.try_recv().is_ok() {
+        connections += 1;
+    }
+    assert!((1..=4).contains(&connections), "{connections} questions at two turns");
+}
+
+#[test]
+fn what_is_no_node_is_said_at_once() {
+    let world = World::new();
+    let mut nowhere = config(&world, "127.0.0.1:1".parse().unwrap(), None);
+    nowhere.node = "/v1/verify".parse().unwrap();
+    assert!(matches!(VerifyLayer::new(nowhere), Err(InvalidVerify::Node)));
+    assert!(matches!(VerifyToken::new("a\nb"), Err(InvalidVerify::Token)));
+}
