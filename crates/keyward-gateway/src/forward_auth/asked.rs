@@ -149,7 +149,8 @@ fn read_target(value: &HeaderValue) -> Result<Uri> {
 fn read(text: &str) -> Result<Uri> {
     let uri = Uri::try_from(text).ok();
     let unchanged = |uri: &Uri| uri.path_and_query().is_some_and(|whole| whole.as_str() == text);
-    let is_path = |uri: &Uri| text.starts_with('/') && uri.authority().is_none() && unchanged(uri);
+    let plain = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_path = |uri: &Uri| plain && uri.authority().is_none() && unchanged(uri);
     uri.filter(is_path).ok_or_else(|| {
         // the reason, where there is a better one than that it was not understood
         Error::from(Target::parse(text).err().unwrap_or(InvalidTarget::NotAPath))
