@@ -10,8 +10,10 @@ use crate::proxy::config::HealthPolicy;
 /// What is known of one address.
 pub(super) struct Health {
     down: AtomicBool,
-    /// Outcomes, one after the other, that speak against what it is taken for.
+    /// Checks, one after the other, that speak against what it is taken for.
     against: AtomicU32,
+    /// Requests, one after the other, that could not be delivered.
+    undelivered: AtomicU32,
     down_after: u32,
     up_after: u32,
 }
@@ -28,6 +30,7 @@ impl Health {
         Self {
             down: AtomicBool::new(false),
             against: AtomicU32::new(0),
+            undelivered: AtomicU32::new(0),
             down_after: policy.down_after,
             up_after: policy.up_after,
         }
@@ -37,19 +40,24 @@ impl Health {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// A request was answered. What is down is only brought back by checks.
+    /// A request was answered. That speaks against no check: an address that says it is ill may
+    /// still answer, and what is down is only brought back by checks.
     pub(super) fn answered(&self) {
-        if self.against.load(Ordering::Relaxed) != 0 && !self.is_down() {
-            self.against.store(0, Ordering::Relaxed);
+        if self.undelivered.load(Ordering::Relaxed) != 0 {
+            self.undelivered.store(0, Ordering::Relaxed);
         }
     }
 
     /// A request could not be delivered.
     pub(super) fn failed(&self) -> Option<Turn> {
-        if self.is_down() { None } else { self.note(false) }
+        if self.is_down() {
+            return None;
+        }
+        let undelivered = self.undelivered.fetch_add(1, Ordering::Relaxed) + 1;
+        if undelivered < self.down_after { None } else { self.turn(Turn::Down) }
     }
 
-    /// A check, or a request that could not be delivered.
+    /// A check.
     pub(super) fn note(&self, healthy: bool) -> Option<Turn> {
         let down = self.is_down();
         if healthy != down {
@@ -60,10 +68,15 @@ impl Health {
         if against < if down { self.up_after } else { self.down_after } {
             return None;
         }
+        self.turn(if down { Turn::Up } else { Turn::Down })
+    }
+
+    /// Of several that see the last outcome at once, one turns it.
+    fn turn(&self, turn: Turn) -> Option<Turn> {
         self.against.store(0, Ordering::Relaxed);
-        // of several that see the last failure at once, one turns it
-        let turned = self.down.swap(!down, Ordering::Relaxed) == down;
-        turned.then_some(if down { Turn::Up } else { Turn::Down })
+        self.undelivered.store(0, Ordering::Relaxed);
+        let down = turn == Turn::Down;
+        (self.down.swap(down, Ordering::Relaxed) != down).then_some(turn)
     }
 }
 
@@ -102,5 +115,14 @@ mod tests {
         assert_eq!(health.note(true), None);
         health.answered();
         assert_eq!(health.note(true), Some(Turn::Up));
+    }
+    #[test]
+    fn answers_do_not_speak_for_an_address_that_says_it_is_ill() {
+        let health = health();
+        for _ in 0..2 {
+            assert_eq!(health.note(false), None);
+            health.answered();
+        }
+        assert_eq!(health.note(false), Some(Turn::Down));
     }
 }
