@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -13,6 +14,11 @@ const LOCK_FILE: &str = "keyward.lock";
 /// Read of the lock file for the message, in bytes; a process id is shorter.
 const HOLDER_BYTES: u64 = 32;
 
+/// How often a folder that somebody holds is tried again, and the pause between two attempts: a
+/// process that is ending, or a node that was stopped in this one, lets go of it in a moment.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(25);
+
 /// The exclusive hold on the folder of a database, for as long as the value lives.
 pub(super) struct DataDirLock {
     _file: File,
@@ -20,7 +26,7 @@ pub(super) struct DataDirLock {
 
 impl DataDirLock {
     /// Makes the folder (mode 0700) and the database file (mode 0600) when they are missing, and
-    /// takes the folder for this process.
+    /// takes the folder for this process. Blocks for up to a second while somebody else has it.
     pub(super) fn take(database: &Path) -> Result<Self, StoreError> {
         let folder = match database.parent() {
             Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -40,8 +46,7 @@ impl DataDirLock {
         let mut private = OpenOptions::new();
         private.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = private.open(folder.join(LOCK_FILE)).map_err(failed)?;
-        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-        if let Err(error) = rustix::fs::flock(&file, exclusive) {
+        if let Err(error) = lock(&file) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(failed(error.into()));
             }
@@ -58,4 +63,15 @@ impl DataDirLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+fn lock(file: &File) -> rustix::io::Result<()> {
+    let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    for _ in 1..ATTEMPTS {
+        match rustix::fs::flock(file, exclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::park_timeout(PAUSE),
+            locked => return locked,
+        }
+    }
+    rustix::fs::flock(file, exclusive)
 }

@@ -22,6 +22,17 @@ async fn a_second_process_on_a_file_is_refused_until_the_first_is_gone() {
     assert_eq!(count(&engine, ADA).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_ending_is_waited_for() {
+    let database = TestDatabase::sqlite_with(probed());
+    let config = database.config();
+    let engine = Engine::open(&config).await.unwrap();
+    add_note(&engine, ADA, "kept").await;
+    // the one that opens meets the lock before the one that closes has let go of it
+    let (opened, ()) = tokio::join!(Engine::open(&config), engine.close());
+    assert_eq!(count(&opened.unwrap(), ADA).await, 1);
+}
+
 #[tokio::test]
 async fn nodes_that_start_at_once_on_a_server_migrate_it_once_and_share_it() {
     let Some(database) = TestDatabase::postgres().await else { return };
