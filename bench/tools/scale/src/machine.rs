@@ -31,7 +31,12 @@ pub(crate) struct Order(u64);
 
 impl Order {
     pub(crate) const fn new() -> Self {
-        Self(0x9e37_79b9_7f4a_7c15)
+        Self::of(0)
+    }
+
+    /// Another order for each worker.
+    pub(crate) const fn of(worker: usize) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * worker as u64 + 1))
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {

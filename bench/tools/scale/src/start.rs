@@ -17,6 +17,7 @@ use keyward_core::authority::KeyAuthority;
 use keyward_core::key::KeySecret;
 use keyward_testkit::TestDatabase;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::machine::{Order, elapsed, percentiles, resident_bytes, since};
@@ -25,6 +26,11 @@ use crate::{Engine, Options};
 
 /// Rows of one statement.
 const ROWS: usize = 2_000;
+/// How often a start is tried while the node before holds the database, and the pause in between.
+const ATTEMPTS: usize = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+/// What such a start is refused with.
+const IN_USE: &str = "is in use by process";
 /// Tokens that requests are made with.
 const TOKENS: usize = 200_000;
 
@@ -95,20 +101,31 @@ fn config(database: &TestDatabase) -> anyhow::Result<Vec<(String, String)>> {
     Ok(settings)
 }
 
-/// A node, and how long it took until it decided.
+/// A node, and how long it took until it decided. The last question of the node before it may still
+/// be under way, and hold the file.
 async fn start(
     settings: &[(String, String)],
     max_keys: Option<usize>,
 ) -> anyhow::Result<(EmbeddedNode, Duration)> {
+    for _ in 0..ATTEMPTS {
+        let begun = elapsed();
+        match Box::pin(EmbeddedNode::start(config_of(settings, max_keys))).await {
+            Ok(node) => return Ok((node, since(begun))),
+            Err(error) if format!("{error:#}").contains(IN_USE) => {}
+            Err(error) => return Err(error),
+        }
+        let _ = timeout(PAUSE, std::future::pending::<()>()).await;
+    }
+    anyhow::bail!("the node before this one does not let its database go")
+}
+
+fn config_of(settings: &[(String, String)], max_keys: Option<usize>) -> EmbeddedConfig {
     let config = EmbeddedConfig::new(None);
     let config = settings.iter().fold(config, |config, (name, value)| config.set(name, value));
-    let config = match max_keys {
+    match max_keys {
         Some(most) => config.set("authority.max-keys", most.to_string()),
         None => config,
-    };
-    let begun = elapsed();
-    let node = Box::pin(EmbeddedNode::start(config)).await?;
-    Ok((node, since(begun)))
+    }
 }
 
 fn application(node: &EmbeddedNode) -> Router {
@@ -202,11 +219,7 @@ async fn requests(
         let (app, heads) = (app.clone(), Arc::clone(&heads));
         let count = options.look_ups / options.at_once;
         workers.push(tokio::spawn(async move {
-            let mut order = Order::new();
-            // each begins elsewhere
-            for _ in 0..worker * 7 {
-                order.below(1);
-            }
+            let mut order = Order::of(worker);
             let (mut refused, mut times) = (0, Vec::with_capacity(count));
             for _ in 0..count {
                 let Some(head) = heads.get(order.below(heads.len())) else { continue };
