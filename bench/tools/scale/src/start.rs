@@ -17,7 +17,6 @@ use keyward_core::authority::KeyAuthority;
 use keyward_core::key::KeySecret;
 use keyward_testkit::TestDatabase;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::machine::{Order, elapsed, percentiles, resident_bytes, since};
@@ -26,11 +25,6 @@ use crate::{Engine, Options};
 
 /// Rows of one statement.
 const ROWS: usize = 2_000;
-/// How often a start is tried while the node before holds the database, and the pause in between.
-const ATTEMPTS: usize = 100;
-const PAUSE: Duration = Duration::from_millis(50);
-/// What such a start is refused with.
-const IN_USE: &str = "is in use by process";
 /// Tokens that requests are made with.
 const TOKENS: usize = 200_000;
 
@@ -101,22 +95,14 @@ fn config(database: &TestDatabase) -> anyhow::Result<Vec<(String, String)>> {
     Ok(settings)
 }
 
-/// A node, and how long it took until it decided. The last question of the node before it may still
-/// be under way, and hold the file.
+/// A node, and how long it took until it decided.
 async fn start(
     settings: &[(String, String)],
     max_keys: Option<usize>,
 ) -> anyhow::Result<(EmbeddedNode, Duration)> {
-    for _ in 0..ATTEMPTS {
-        let begun = elapsed();
-        match Box::pin(EmbeddedNode::start(config_of(settings, max_keys))).await {
-            Ok(node) => return Ok((node, since(begun))),
-            Err(error) if format!("{error:#}").contains(IN_USE) => {}
-            Err(error) => return Err(error),
-        }
-        let _ = timeout(PAUSE, std::future::pending::<()>()).await;
-    }
-    anyhow::bail!("the node before this one does not let its database go")
+    let begun = elapsed();
+    let node = Box::pin(EmbeddedNode::start(config_of(settings, max_keys))).await?;
+    Ok((node, since(begun)))
 }
 
 fn config_of(settings: &[(String, String)], max_keys: Option<usize>) -> EmbeddedConfig {

@@ -1,5 +1,6 @@
 //! Bodies on their way through: counted, watched, never kept.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -400,6 +401,20 @@ impl IdleTimer {
     /// Whether it took too long in all.
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Passes on what came of moving something, or fails when nothing has moved for too long.
+    pub(crate) fn settle<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        moved: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if moved.is_ready() {
+            self.rest();
+            return moved;
+        }
+        ready!(self.poll_expired(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Nothing moves: ready when that has lasted for too long.

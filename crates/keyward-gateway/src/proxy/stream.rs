@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,19 +18,6 @@ pub(super) struct Stream<S> {
 impl<S> Stream<S> {
     pub(super) const fn new(stream: S, idle: Duration) -> Self {
         Self { stream, stall: IdleTimer::new(idle) }
-    }
-
-    fn settle(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.stall.rest();
-            return written;
-        }
-        ready!(self.stall.poll_expired(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -52,7 +39,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     ) -> Poll<io::Result<usize>> {
         let it = self.get_mut();
         let written = Pin::new(&mut it.stream).poll_write(cx, bytes);
-        it.settle(cx, written)
+        it.stall.settle(cx, written)
     }
 
     fn poll_write_vectored(
@@ -62,7 +49,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     ) -> Poll<io::Result<usize>> {
         let it = self.get_mut();
         let written = Pin::new(&mut it.stream).poll_write_vectored(cx, parts);
-        it.settle(cx, written)
+        it.stall.settle(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

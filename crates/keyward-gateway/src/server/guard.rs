@@ -309,19 +309,6 @@ impl<S: Transport> Guard<S> {
             _ => true,
         }
     }
-
-    fn settle<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.write_stall.rest();
-            return written;
-        }
-        ready!(self.write_stall.poll_expired(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
 }
 
 impl<S: Transport> Drop for Guard<S> {
@@ -391,7 +378,7 @@ impl<S: Transport> AsyncWrite for Guard<S> {
     ) -> Poll<io::Result<usize>> {
         let guard = self.get_mut();
         let written = Pin::new(&mut guard.stream).poll_write(cx, bytes);
-        guard.settle(cx, written)
+        guard.write_stall.settle(cx, written)
     }
 
     fn poll_write_vectored(
@@ -401,7 +388,7 @@ impl<S: Transport> AsyncWrite for Guard<S> {
     ) -> Poll<io::Result<usize>> {
         let guard = self.get_mut();
         let written = Pin::new(&mut guard.stream).poll_write_vectored(cx, parts);
-        guard.settle(cx, written)
+        guard.write_stall.settle(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -412,14 +399,14 @@ impl<S: Transport> AsyncWrite for Guard<S> {
         let guard = self.get_mut();
         // what encryption keeps back is written here
         let flushed = Pin::new(&mut guard.stream).poll_flush(cx);
-        guard.settle(cx, flushed)
+        guard.write_stall.settle(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let guard = self.get_mut();
         if guard.linger.is_none() {
             let ended = Pin::new(&mut guard.stream).poll_shutdown(cx);
-            ready!(guard.settle(cx, ended))?;
+            ready!(guard.write_stall.settle(cx, ended))?;
             guard.linger = Some(Linger::new());
         }
         if !guard.has_unread() {

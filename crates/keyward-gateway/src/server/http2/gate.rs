@@ -76,19 +76,6 @@ impl<S: Transport> Gate<S> {
         }
     }
 
-    fn settle<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.write_stall.rest();
-            return written;
-        }
-        ready!(self.write_stall.poll_expired(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
     fn sent(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             self.frames.sent(*bytes);
@@ -135,7 +122,7 @@ impl<S: Transport> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
         gate.sent(&written);
-        gate.settle(cx, written)
+        gate.write_stall.settle(cx, written)
     }
 
     fn poll_write_vectored(
@@ -146,7 +133,7 @@ impl<S: Transport> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         let written = Pin::new(&mut gate.stream).poll_write_vectored(cx, parts);
         gate.sent(&written);
-        gate.settle(cx, written)
+        gate.write_stall.settle(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,14 +143,14 @@ impl<S: Transport> AsyncWrite for Gate<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         let flushed = Pin::new(&mut gate.stream).poll_flush(cx);
-        gate.settle(cx, flushed)
+        gate.write_stall.settle(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         if gate.linger.is_none() {
             let ended = Pin::new(&mut gate.stream).poll_shutdown(cx);
-            ready!(gate.settle(cx, ended))?;
+            ready!(gate.write_stall.settle(cx, ended))?;
             gate.linger = Some(Linger::new());
         }
         let Gate { linger: Some(linger), stream, .. } = gate else {
