@@ -1,30 +1,36 @@
-// The comparisons of bench/run: rounds in turn over all subjects, medians, ratios of one run.
-import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
+// The comparisons of bench/run: which servers, and which table comes out.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
 import * as keyward from './keyward.mjs'
+import { PATH, program } from './load.mjs'
 import {
-  answers, binaries, children, circumstances, cpuMicros, freePorts, inFolder, median,
+  askingNginx, keywardNginx, mappedHaproxy, mappedNginx, plainNginx, upstream,
+} from './proxies.mjs'
+import { interleaved, latencies, latencyTable, speedTable, syscalls } from './rounds.mjs'
+import {
+  answers, binaries, circumstances, firstLine, freePorts, inFolder, median, stop,
 } from './servers.mjs'
 
 const SERVER_CORE = 0
 const CLIENT_CORE = 1
-const ANSWER = '{"generatedAt":"2026-11-22T07:00:00Z","reportsTotal":24,"reportsByState":'
-  + '{"completed":21,"running":1,"queued":1,"failed":1},"controlsTotal":41,"controlsByStatus":'
-  + '{"passing":33,"failing":3,"not_tested":5}}'
-const PATH = '/v1/reports/overview'
-const OTHERS_NEED_MS = 60_000
+/** Rounds that find a server's capacity before its latency is taken at shares of it. */
+const CAPACITY_ROUNDS = 3
+const SHARES = [0.5, 0.8]
+/** The offered rate at which latencies are compared, by the slowest subject's requests/s. */
+const EQUAL_SHARE = 0.5
+const TRUSTED = ['127.0.0.1/32']
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
     connections: { type: 'string', default: '64' },
     keys: { type: 'string', default: '10000' },
-    rate: { type: 'string', default: '4000' },
+    rate: { type: 'string' },
     syscalls: { type: 'boolean', default: false },
+    json: { type: 'string' },
   },
 })
 const number = (name) => {
@@ -32,254 +38,105 @@ const number = (name) => {
   if (Number.isInteger(value) && value > 0) return value
   throw new Error(`--${name} is a whole number from 1 on`)
 }
-const [rounds, seconds, connections] = ['rounds', 'seconds', 'connections'].map(number)
+const setting = {
+  rounds: number('rounds'),
+  seconds: number('seconds'),
+  connections: number('connections'),
+  // an open loop may need more than a closed one, while a server stalls
+  openConnections: 4 * number('connections'),
+  clientCore: CLIENT_CORE,
+  clientThreads: 1,
+}
+const log = (text) => console.error(text)
 
-// -- load -------------------------------------------------------------------------------------
+// -- what the comparisons are made of ---------------------------------------------------------
 
-/** wrk's program: takes requests made beforehand in turn, so that Lua costs next to nothing. */
-const LUA = `
-local requests, position = {}, 0
-function init(arguments)
-  for key in io.lines(os.getenv("BENCH_KEYS")) do
-    if os.getenv("BENCH_KIND") == "verify" then
-      local body = '{"key":"' .. key .. '","method":"GET","path":"${PATH}"}'
-      requests[#requests + 1] = wrk.format("POST", "/v1/verify", {
-        ["content-type"] = "application/json",
-        ["authorization"] = "Bearer " .. os.getenv("BENCH_TOKEN"),
-      }, body)
-    else
-      requests[#requests + 1] =
-        wrk.format("GET", "${PATH}", { ["authorization"] = "Bearer " .. key })
-    end
-  end
-end
-function request()
-  position = position % #requests + 1
-  return requests[position]
-end
-`
-
-async function wrk(bench, subject, duration = seconds) {
-  const { stdout } = await promisify(execFile)('taskset', [
-    '-c', String(CLIENT_CORE), 'wrk', '-t1', `-c${connections}`, `-d${duration}s`, '--latency',
-    '-s', bench.lua, subject.url,
-  ], {
-    env: {
-      ...process.env, BENCH_KEYS: bench.keys, BENCH_KIND: bench.kind, BENCH_TOKEN: bench.token,
-    },
-    timeout: duration * 1000 + OTHERS_NEED_MS,
-  })
-  if (/Non-2xx|Socket errors/.test(stdout)) throw new Error(`${subject.name}:\n${stdout}`)
-  return {
-    requests: Number(/(\d+) requests in/.exec(stdout)[1]),
-    perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)[1]),
-  }
+/** The upstream, a node with its keys, and the files of the load. */
+async function prepared(place, changes = {}) {
+  const api = await upstream(place, CLIENT_CORE, await freePorts(2))
+  const configured = await keyward.configure(place, `http://${api.tcp}`, changes)
+  const token = keyward.administrator(configured)
+  const node = { ...await keyward.serve(place, SERVER_CORE, configured), token }
+  log(`making ${options.keys} keys`)
+  const secrets = await keyward.mint(node, number('keys'))
+  const keys = join(place.folder, 'keys')
+  await writeFile(keys, `${secrets.join('\n')}\n`, { mode: 0o600 })
+  setting.lua = await program(place.folder)
+  return { api, node, secrets, keys }
 }
 
-async function measure(bench, subject) {
-  const before = cpuMicros(subject.pid)
-  const { requests, perSecond } = await wrk(bench, subject)
-  const used = cpuMicros(subject.pid).map((micros, at) => (micros - before[at]) / requests)
-  return { perSecond, user: used[0], system: used[1], cpu: used[0] + used[1] }
+/** A subject: `label` names it in tables and plots where `name` is too long. */
+const subject = (label, name, pids, url, keys, kind = 'gateway') =>
+  ({ label, name, pids, url, keys, kind })
+
+const onPort = (port) => `http://127.0.0.1:${port}`
+const keywardSubject = ({ node, keys }, label = 'Keyward') =>
+  subject(label, 'Keyward gateway, every check', [node.pid], node.gateway, keys)
+
+async function nginxSubject(place, { api, secrets, keys }, given = {}) {
+  const { label = 'nginx', about = '', to = api.tcp, name = 'proxy', ...more } = given
+  const [port] = await freePorts(1)
+  const server = await mappedNginx(place, { port, name, to, secrets, core: SERVER_CORE, ...more })
+  const described = `nginx \`proxy_pass\`, \`map\` on the key, \`limit_req\`${about}`
+  return subject(label, described, [server.pid], onPort(port), keys)
 }
 
-/** The rounds, the first of which warms up and is dropped. */
-async function interleaved(bench, subjects) {
-  const runs = new Map(subjects.map((subject) => [subject, []]))
-  for (let round = 0; round <= rounds; round += 1) {
-    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
-      const run = await measure(bench, subject)
-      if (round > 0) runs.get(subject).push(run)
-      console.error(`round ${round} ${subject.name}: ${run.perSecond.toFixed(0)} requests/s, `
-        + `${run.cpu.toFixed(1)} µs of CPU each`)
-    }
-  }
-  return runs
+async function haproxySubject(place, { api, secrets, keys }) {
+  const [port] = await freePorts(1)
+  const server = await mappedHaproxy(place, { port, to: api.tcp, secrets, core: SERVER_CORE })
+  return subject('HAProxy', 'HAProxy, `map` on the key, rate in a stick table', [server.pid],
+    onPort(port), keys)
 }
 
-// -- what comes out ---------------------------------------------------------------------------
-
-function table(subjects, runs, columns = []) {
-  const [first] = subjects
-  const of = (subject, what) => median(runs.get(subject).map((run) => run[what]))
-  const paired = (subject, what) => median(runs.get(subject).map((run, at) => {
-    const base = runs.get(first)[at]
-    return what === 'perSecond' ? run[what] / base[what] : base[what] / run[what]
-  }))
-  const heads = ['', 'requests/s [range]', 'CPU µs/request (user + system)',
-    'ratio requests/s', 'ratio CPU', ...columns.map((column) => column.head)]
-  const lines = [heads, heads.map(() => '---')]
-  for (const subject of subjects) {
-    const speeds = runs.get(subject).map((run) => run.perSecond)
-    const thousands = (value) => `${(value / 1000).toFixed(1)} k`
-    lines.push([
-      subject.name,
-      `${thousands(median(speeds))} [${thousands(Math.min(...speeds))} – ${
-        thousands(Math.max(...speeds))}]`,
-      `${of(subject, 'cpu').toFixed(1)} (${of(subject, 'user').toFixed(1)} + ${
-        of(subject, 'system').toFixed(1)})`,
-      paired(subject, 'perSecond').toFixed(2),
-      paired(subject, 'cpu').toFixed(2),
-      ...columns.map((column) => column.of.get(subject) ?? '–'),
-    ])
-  }
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+async function bareServer(place, file) {
+  const [port] = await freePorts(1)
+  const address = `127.0.0.1:${port}`
+  const server = place.start(SERVER_CORE, join(binaries, 'bare-hyper'), [address, file])
+  await answers(server, `http://${address}/`)
+  return { address, pid: server.pid }
 }
 
-/** System calls per request, counted while tracing, which slows the server but not the count. */
-async function syscalls(bench, subjects, folder) {
-  const counted = new Map()
-  for (const subject of subjects) {
-    const file = join(folder, 'calls')
-    const pids = [subject.pid, ...children(subject.pid)].flatMap((pid) => ['-p', String(pid)])
-    const tracing = promisify(execFile)('timeout',
-      ['-s', 'INT', '5', 'strace', '-f', '-c', '-o', file, ...pids]).catch(() => undefined)
-    await new Promise((resolve) => { setTimeout(resolve, 1_000) })
-    const { requests } = await wrk(bench, subject, 3)
-    await tracing
-    const { readFile } = await import('node:fs/promises')
-    const total = /^\s*100\.00\s+[\d.]+\s+(?:\d+\s+)?(\d+)/m.exec(await readFile(file, 'utf8'))
-    counted.set(subject, total ? (Number(total[1]) / requests).toFixed(2) : '–')
-  }
-  return { head: 'system calls/request', of: counted }
+async function speeds(place, subjects, bases) {
+  await interleaved(subjects, setting)
+  if (options.syscalls) await syscalls(subjects, setting, place.folder)
+  return speedTable(subjects, bases)
 }
 
-/** Latencies at a fixed offered rate, in turn. */
-async function openLoop(bench, subjects) {
-  const rate = number('rate')
-  const seen = new Map(subjects.map((subject) => [subject, []]))
-  for (let round = 0; round < rounds; round += 1) {
-    for (const subject of subjects) {
-      const { host } = new URL(subject.url)
-      const { stdout } = await promisify(execFile)('taskset', [
-        '-c', String(CLIENT_CORE), join(binaries, 'open-loop'), host, PATH, bench.keys,
-        String(rate), String(seconds), String(connections),
-      ], { timeout: seconds * 1000 + OTHERS_NEED_MS })
-      const [, p50, p99] = /p50_us=(\d+) p99_us=(\d+)/.exec(stdout).map(Number)
-      seen.get(subject).push({ p50, p99 })
-    }
-  }
-  const shown = (subject) => {
-    const of = (what) => (median(seen.get(subject).map((run) => run[what])) / 1000).toFixed(2)
-    return `${of('p50')} / ${of('p99')}`
-  }
-  return {
-    head: `ms p50 / p99 at ${rate} requests/s`,
-    of: new Map(subjects.map((subject) => [subject, shown(subject)])),
-  }
-}
-
-// -- the subjects -----------------------------------------------------------------------------
-
-const NGINX_HEAD = (folder, name) => `
-worker_processes 1;
-daemon off;
-pid ${folder}/${name}.pid;
-error_log ${folder}/${name}.log error;
-events { worker_connections 4096; }
-`
-
-const NGINX_HTTP = (folder, name) => `
-  access_log off;
-  client_body_temp_path ${folder}/${name}-body;
-  proxy_temp_path ${folder}/${name}-proxy;
-  fastcgi_temp_path ${folder}/${name}-fastcgi;
-  uwsgi_temp_path ${folder}/${name}-uwsgi;
-  scgi_temp_path ${folder}/${name}-scgi;
-  keepalive_requests 1000000000;
-  keepalive_timeout 1h;
-  tcp_nodelay on;
-`
-
-async function nginx({ folder, start }, core, name, text) {
-  const file = join(folder, `${name}.conf`)
-  await writeFile(file, text)
-  return start(core, 'nginx', ['-c', file, '-e', join(folder, `${name}.log`)])
-}
-
-async function upstream(place, port) {
-  const { folder } = place
-  const server = await nginx(place, CLIENT_CORE, 'upstream', `${NGINX_HEAD(folder, 'upstream')}
-http {
-  ${NGINX_HTTP(folder, 'upstream')}
-  default_type application/json;
-  server { listen 127.0.0.1:${port}; location / { return 200 '${ANSWER}'; } }
-}`)
-  await answers(server, `http://127.0.0.1:${port}/`)
-  return server
-}
-
-/** What one would configure instead: keys in a map, a limit for each, the key taken off. */
-async function mappedProxy(place, port, upstreamPort, secrets) {
-  const { folder } = place
-  const entries = secrets.map((secret, at) => `    "Bearer ${secret}" "key_${at}";`)
-  const server = await nginx(place, SERVER_CORE, 'proxy', `${NGINX_HEAD(folder, 'proxy')}
-http {
-  ${NGINX_HTTP(folder, 'proxy')}
-  map_hash_max_size 65536;
-  map_hash_bucket_size 256;
-  map $http_authorization $key {
-    default "";
-${entries.join('\n')}
-  }
-  limit_req_zone $key zone=keys:16m rate=1000000r/s;
-  upstream api { server 127.0.0.1:${upstreamPort}; keepalive 256;
-    keepalive_requests 1000000000; keepalive_timeout 1h; }
-  server {
-    listen 127.0.0.1:${port} backlog=1024;
-    location / {
-      if ($key = "") { return 401; }
-      limit_req zone=keys burst=100000 nodelay;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Authorization "";
-      proxy_set_header Keyward-Key-Id $key;
-      add_header x-request-id $request_id;
-      proxy_pass http://api;
-    }
-  }
-}`)
-  const init = { headers: { authorization: `Bearer ${secrets[0]}` } }
-  await answers(server, `http://127.0.0.1:${port}${PATH}`, 200, init)
-  return server
+/** Latencies of all at one rate: what --rate says, or a share of the slowest one's capacity. */
+async function atEqualRate(subjects) {
+  const slowest = Math.min(...subjects.map(({ runs }) => median(runs.map((run) => run.perSecond))))
+  const rate = options.rate === undefined ? Math.round(slowest * EQUAL_SHARE) : number('rate')
+  await latencies(subjects, setting, 'equal rate', () => rate)
+  return latencyTable(subjects)
 }
 
 // -- the comparisons --------------------------------------------------------------------------
 
-async function prepared(place) {
-  const [upstreamPort, port] = await freePorts(2)
-  await upstream(place, upstreamPort)
-  const configured = await keyward.configure(place, `http://127.0.0.1:${upstreamPort}`)
-  const token = keyward.administrator(configured)
-  const node = { ...await keyward.serve(place, SERVER_CORE, configured), token }
-  console.error(`making ${options.keys} keys`)
-  const secrets = await keyward.mint(node, number('keys'))
-  const keys = join(place.folder, 'keys')
-  await writeFile(keys, `${secrets.join('\n')}\n`, { mode: 0o600 })
-  const lua = join(place.folder, 'load.lua')
-  await writeFile(lua, LUA)
-  const bench = { keys, lua, token: node.token }
-  return { node, secrets, bench, upstreamPort, port }
-}
-
-async function compareGateway(place, made) {
-  const { node, secrets, upstreamPort, port } = made
-  const bench = { ...made.bench, kind: 'gateway' }
-  const proxy = await mappedProxy(place, port, upstreamPort, secrets)
+async function gateway(place) {
+  const made = await prepared(place)
   const subjects = [
-    { name: 'nginx `proxy_pass`, `map` on the key, `limit_req`', pid: proxy.pid,
-      url: `http://127.0.0.1:${port}` },
-    { name: 'Keyward gateway, every check', pid: node.pid, url: node.gateway },
+    await nginxSubject(place, made), await haproxySubject(place, made), keywardSubject(made),
   ]
-  const runs = await interleaved(bench, subjects)
-  const columns = [await openLoop(bench, subjects)]
-  if (options.syscalls) columns.push(await syscalls(bench, subjects, place.folder))
-  return table(subjects, runs, columns)
+  const table = await speeds(place, subjects, subjects.slice(0, 2))
+  return { subjects, tables: [table, await atEqualRate(subjects)] }
 }
 
-async function compareVerify(place, made) {
-  const { node, secrets } = made
-  const bench = { ...made.bench, kind: 'verify' }
+async function latency(place) {
+  const made = await prepared(place)
+  const subjects = [
+    await nginxSubject(place, made), await haproxySubject(place, made), keywardSubject(made),
+  ]
+  await interleaved(subjects, { ...setting, rounds: CAPACITY_ROUNDS })
+  const table = speedTable(subjects, subjects.slice(0, 1))
+  for (const share of SHARES) {
+    const rateOf = ({ runs }) => Math.round(median(runs.map((run) => run.perSecond)) * share)
+    await latencies(subjects, setting, `${share * 100} % of its own capacity`, rateOf)
+  }
+  return { subjects, tables: [table, latencyTable(subjects)] }
+}
+
+async function verify(place) {
+  const { node, secrets, keys } = await prepared(place)
   const answer = await fetch(`${node.internal}/v1/verify`, {
     method: 'POST',
     headers: { authorization: `Bearer ${node.token}`, 'content-type': 'application/json' },
@@ -287,35 +144,125 @@ async function compareVerify(place, made) {
   })
   const body = await answer.text()
   if (JSON.parse(body).valid !== true) throw new Error(`verify: ${answer.status} ${body}`)
-  console.error('headers of verify:', Object.fromEntries(answer.headers))
+  log(`headers of verify: ${JSON.stringify(Object.fromEntries(answer.headers))}`)
   const file = join(place.folder, 'answer')
   await writeFile(file, body)
-  const [port] = await freePorts(1)
-  const address = `127.0.0.1:${port}`
-  const bare = place.start(SERVER_CORE, join(binaries, 'bare-hyper'), [address, file])
-  await answers(bare, `http://${address}/`)
+  const bare = await bareServer(place, file)
+  const url = `http://${bare.address}`
   const subjects = [
-    { name: 'bare hyper server, same bytes', pid: bare.pid, url: `http://${address}` },
-    { name: 'Keyward `POST /v1/verify`', pid: node.pid, url: node.internal },
+    subject('bare hyper', 'bare hyper server, same bytes', [bare.pid], url, keys, 'verify'),
+    subject('verify', 'Keyward `POST /v1/verify`', [node.pid], node.internal, keys, 'verify'),
   ]
-  const runs = await interleaved(bench, subjects)
-  const columns = options.syscalls ? [await syscalls(bench, subjects, place.folder)] : []
-  return table(subjects, runs, columns)
+  for (const it of subjects) it.token = node.token
+  return { subjects, tables: [await speeds(place, subjects, subjects.slice(0, 1))] }
 }
 
-const known = { gateway: [compareGateway], verify: [compareVerify] }
-known.all = [compareGateway, compareVerify]
-const [what = 'all', ...rest] = positionals
-if (!Object.hasOwn(known, what) || rest.length > 0) {
-  console.error('usage: bench/run [gateway | verify | all] [--rounds N] …')
+async function forwardAuth(place) {
+  const made = await prepared(place, { trusted: TRUSTED })
+  const { api, node, secrets: [secret], keys } = made
+  const file = join(place.folder, 'answer')
+  await writeFile(file, '{}')
+  const bare = await bareServer(place, file)
+  const [one, two, three] = await freePorts(3)
+  const common = { to: api.tcp, core: SERVER_CORE, secret }
+  const plain = await plainNginx(place, { ...common, port: one })
+  const asking = await askingNginx(place, { ...common, port: two, asked: bare.address })
+  const { host: internal } = new URL(node.internal)
+  const behind = await keywardNginx(place, { ...common, port: three, internal })
+  const subjects = [
+    subject('nginx alone', 'nginx `proxy_pass`, no checks', [plain.pid], onPort(one), keys),
+    subject('auth_request, bare', 'nginx `auth_request` to a bare hyper server that says yes',
+      [asking.pid, bare.pid], onPort(two), keys),
+    subject('auth_request, Keyward', 'nginx `auth_request` to Keyward, `deploy/proxies/nginx`',
+      [behind.pid, node.pid], onPort(three), keys),
+    keywardSubject(made, 'Keyward gateway'),
+  ]
+  return { subjects, tables: [await speeds(place, subjects, subjects.slice(0, 3))] }
+}
+
+async function upstreams(place) {
+  const made = await prepared(place)
+  const { api, keys, node } = made
+  // the copies have the same keys: what is copied is not being written
+  await stop(node.server)
+  const nodes = []
+  for (const [data, name, url, protocol] of [
+    ['http1', 'HTTP/1.1 over TCP', `http://${api.tcp}`, 'http1'],
+    ['http2', 'HTTP/2 over TCP (h2c)', `http://${api.http2}`, 'http2'],
+    ['unix', 'HTTP/1.1 over a Unix socket', api.unix, 'http1'],
+  ]) {
+    const configured = await keyward.copied(place, url, { data, protocol })
+    const started = await keyward.serve(place, SERVER_CORE, configured)
+    nodes.push(subject(`Keyward, ${data}`, `Keyward gateway, ${name}`, [started.pid],
+      started.gateway, keys))
+  }
+  const subjects = [
+    await nginxSubject(place, made),
+    await nginxSubject(place, made,
+      { label: 'nginx, unix', about: ', Unix socket', to: api.unix, name: 'unix' }),
+    ...nodes,
+  ]
+  return { subjects, tables: [await speeds(place, subjects, subjects.slice(0, 2))] }
+}
+
+/** Data planes without a store, started as `[label, binary, shape, threads]` say. */
+async function planes(place, api, core, variants) {
+  const subjects = []
+  for (const [label, program_, shape, threads] of variants) {
+    const keys = join(place.folder, `keys-${subjects.length}`)
+    const server = place.start(core, join(binaries, program_),
+      [`http://${api.tcp}`, options.keys, keys, shape, String(threads)])
+    const [url] = (await firstLine(server)).split(' ')
+    subjects.push(subject(label, `data plane, ${label}`, [server.pid], url, keys))
+  }
+  return subjects
+}
+
+async function shapes(place) {
+  // servers and clients on both cores: what is compared is how threads share them
+  Object.assign(setting, { clientCore: undefined, clientThreads: 2 })
+  setting.lua = await program(place.folder)
+  const api = await upstream(place, undefined, await freePorts(2))
+  const subjects = await planes(place, api, undefined, [
+    ['a runtime for each of 2 threads', 'plane', 'per-core', 2],
+    ['one runtime over 2 threads', 'plane', 'shared', 2],
+  ])
+  return { subjects, tables: [await speeds(place, subjects, subjects.slice(0, 1))] }
+}
+
+async function allocators(place) {
+  setting.lua = await program(place.folder)
+  const api = await upstream(place, CLIENT_CORE, await freePorts(2))
+  const subjects = await planes(place, api, SERVER_CORE, [
+    ['jemalloc', 'plane', 'per-core', 1],
+    ['mimalloc', 'plane-mimalloc', 'per-core', 1],
+    ['the allocator of glibc', 'plane-system', 'per-core', 1],
+  ])
+  return { subjects, tables: [await speeds(place, subjects, subjects.slice(0, 1))] }
+}
+
+const known = {
+  gateway, verify, 'forward-auth': forwardAuth, latency, upstreams, shapes, allocators,
+}
+const [what, ...rest] = positionals
+if (!Object.hasOwn(known, what ?? '') || rest.length > 0) {
+  console.error(`usage: bench/run ${Object.keys(known).join(' | ')} [--rounds N] …`)
   process.exit(64)
 }
+const json = options.json ?? join(dirname(binaries), 'bench', `${what}.json`)
 await inFolder(async (place) => {
-  const made = await prepared(place)
-  for (const compare of known[what]) {
-    const begin = circumstances()
-    const text = await compare(place, made)
-    console.log(`\n${begin}; ${rounds} rounds of ${seconds} s, ${connections} connections, `
-      + `${options.keys} keys\n\n${text}`)
+  const begin = circumstances()
+  const { subjects, tables } = await known[what](place)
+  const { rounds, seconds, connections } = setting
+  console.log(`\n${begin}; ${rounds} rounds of ${seconds} s, ${connections} connections, `
+    + `${options.keys} keys\n\n${tables.join('\n\n')}`)
+  const kept = subjects.map(({ label, name, runs, latency: levels, syscalls: calls }) =>
+    ({ label, name, runs, latency: levels, syscalls: calls }))
+  const record = {
+    comparison: what, circumstances: begin, rounds, seconds, connections, keys: number('keys'),
+    subjects: kept,
   }
+  await mkdir(dirname(json), { recursive: true })
+  await writeFile(json, `${JSON.stringify(record, null, 1)}\n`)
+  log(`written: ${json}`)
 })

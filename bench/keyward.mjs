@@ -1,18 +1,23 @@
 // A deployment of Keyward for the benchmarks: `keyward serve` on SQLite with the profile asiri.
 import { execFileSync } from 'node:child_process'
+import { cp } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { answers, binaries, freePorts, privateFile } from './servers.mjs'
 
 const MINT_AT_ONCE = 8
 export const binary = join(binaries, 'keyward')
 
-/** Settings of a node whose upstream is this address: request log off, one gateway thread. */
-export async function configure({ folder }, upstream) {
+/**
+ * Settings of a node whose upstream is this address: request log off, one gateway thread. What may
+ * change are the `protocol` of the upstream, proxies that are `trusted`, and the folder of `data`.
+ */
+export async function configure({ folder }, upstream, changes = {}) {
+  const { protocol = 'auto', trusted = [], data = 'data' } = changes
   const [gateway, control, internal] = await freePorts(3)
-  const config = join(folder, 'keyward.toml')
+  const config = join(folder, `${data}.toml`)
   await privateFile(config, `
 environment = "development"
-data-dir = ${JSON.stringify(join(folder, 'data'))}
+data-dir = ${JSON.stringify(join(folder, data))}
 profile = ${JSON.stringify(resolve('profiles/asiri'))}
 [control]
 listen = "127.0.0.1:${control}"
@@ -20,12 +25,14 @@ listen = "127.0.0.1:${control}"
 listen = "127.0.0.1:${internal}"
 [gateway]
 threads = 1
+trusted-proxies = ${JSON.stringify(trusted)}
 [[gateway.listener]]
 listen = "127.0.0.1:${gateway}"
 environments = ["live"]
 [[upstream]]
 environments = ["live"]
 url = "${upstream}"
+protocol = "${protocol}"
 audience = "bench"
 [log]
 requests = false
@@ -34,6 +41,12 @@ drain-delay = "0s"
 `)
   const url = (port) => `http://127.0.0.1:${port}`
   return { config, gateway: url(gateway), control: url(control), internal: url(internal) }
+}
+
+/** A node with the same keys as one that has been stopped, and other settings. */
+export async function copied({ folder }, upstream, changes) {
+  await cp(join(folder, 'data'), join(folder, changes.data), { recursive: true })
+  return configure({ folder }, upstream, changes)
 }
 
 /** Starts a configured node and waits until it is ready. */

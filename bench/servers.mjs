@@ -45,7 +45,8 @@ function start(started, core, program, arguments_, options = {}) {
   return server
 }
 
-async function stop({ child, exited }) {
+/** Ends a server and waits until it has ended. */
+export async function stop({ child, exited }) {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGTERM')
   await Promise.race([exited, pause(300)])
@@ -72,6 +73,17 @@ export async function answers(server, url, status = 200, init = {}) {
   }
 }
 
+/** What a server prints on its first line, which it prints when it is ready. */
+export async function firstLine(server) {
+  const deadline = performance.now() + START_MS
+  while (!server.output.includes('\n')) {
+    if (server.child.exitCode !== null) throw new Error(`a server ended:\n${server.error}`)
+    if (performance.now() > deadline) throw new Error(`a server said nothing:\n${server.error}`)
+    await pause(5)
+  }
+  return server.output.split('\n', 1)[0]
+}
+
 /** Free loopback ports, all held until all are known. */
 export async function freePorts(count) {
   const held = await Promise.all(Array.from({ length: count }, () => new Promise((resolve) => {
@@ -93,6 +105,7 @@ export function cpuMicros(pid) {
   return [sum(0), sum(1)].map((ticks) => ticks * 1e6 / ticksPerSecond)
 }
 
+/** The processes that this one started and that live. */
 export function children(pid) {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
   return text === '' ? [] : text.split(/\s+/).map(Number)

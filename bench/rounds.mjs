@@ -1,0 +1,133 @@
+// Rounds in turn over all subjects, what they used, and tables of medians with ratios of one run.
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { closedLoop, openLoop } from './load.mjs'
+import { children, cpuMicros, median } from './servers.mjs'
+
+const TRACE_SECONDS = 3
+
+/** User and system microseconds of all processes of a subject. */
+function used(subject) {
+  return subject.pids.map(cpuMicros).reduce(([user, system], it) => [user + it[0], system + it[1]])
+}
+
+async function measure(subject, setting) {
+  const before = used(subject)
+  const { requests, perSecond } = await closedLoop(subject, setting)
+  const cpu = used(subject).map((micros, at) => (micros - before[at]) / requests)
+  const both = cpu[0] + cpu[1]
+  // below 1 somebody else was the limit: the client, the upstream, or another program
+  return { perSecond, user: cpu[0], system: cpu[1], cpu: both, cores: both * perSecond / 1e6 }
+}
+
+/** Rounds forwards and backwards in turn. The first warms up and is dropped. */
+export async function interleaved(subjects, setting) {
+  for (const subject of subjects) subject.runs = []
+  for (let round = 0; round <= setting.rounds; round += 1) {
+    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
+      const run = await measure(subject, setting)
+      if (round > 0) subject.runs.push(run)
+      console.error(`round ${round} ${subject.label}: ${run.perSecond.toFixed(0)} requests/s, `
+        + `${run.cpu.toFixed(1)} µs of CPU each, ${run.cores.toFixed(2)} of a core`)
+    }
+  }
+}
+
+/** Latencies at an offered rate, in turn; all subjects get the same arrivals in one round. */
+export async function latencies(subjects, setting, load, rateOf) {
+  for (const subject of subjects) {
+    (subject.latency ??= []).push({ load, rate: rateOf(subject), runs: [] })
+  }
+  for (let round = 0; round < setting.rounds; round += 1) {
+    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
+      const { rate, runs } = subject.latency.at(-1)
+      const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
+      runs.push(run)
+      console.error(`round ${round + 1} ${subject.label} at ${rate}/s: p50 ${run.p50}, `
+        + `p99 ${run.p99}, p99.9 ${run.p999} µs; client late by ${run.clientLateP99} µs`)
+    }
+  }
+}
+
+/** System calls per request, counted while tracing, which slows the server but not the count. */
+export async function syscalls(subjects, setting, folder) {
+  for (const subject of subjects) {
+    const file = join(folder, 'calls')
+    const pids = subject.pids.flatMap((pid) => [pid, ...children(pid)])
+    const tracing = promisify(execFile)('timeout', ['-s', 'INT', String(TRACE_SECONDS + 2),
+      'strace', '-f', '-c', '-o', file, ...pids.flatMap((pid) => ['-p', String(pid)])])
+      // it ends by the signal
+      .catch(() => undefined)
+    await pause(1_000)
+    const { requests } = await closedLoop(subject, { ...setting, seconds: TRACE_SECONDS })
+    await tracing
+    const total = /^\s*100\.00\s+[\d.]+\s+\S+\s+(\d+)/m.exec(await readFile(file, 'utf8'))
+    subject.syscalls = total === null ? undefined : Number(total[1]) / requests
+  }
+}
+
+// -- tables -----------------------------------------------------------------------------------
+
+const middle = (runs, what) => median(runs.map((run) => run[what]))
+const thousands = (value) => `${(value / 1000).toFixed(1)} k`
+
+/** Ratios of the rounds to those of another subject; above 1 the subject is better. */
+export function ratios(subject, base, what) {
+  const by = what === 'perSecond' ? (own, other) => own / other : (own, other) => other / own
+  return subject.runs.map((run, at) => by(run[what], base.runs[at][what]))
+}
+
+function spread(values) {
+  const shown = [median(values), Math.min(...values), Math.max(...values)]
+    .map((value) => value.toFixed(2))
+  return `${shown[0]} [${shown[1]} – ${shown[2]}]`
+}
+
+function markdown(heads, rows) {
+  return [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)
+    .join('\n')
+}
+
+/** Throughput and CPU of all subjects, with ratios to each of the subjects `bases`. */
+export function speedTable(subjects, bases) {
+  const counted = subjects.some((subject) => subject.syscalls !== undefined)
+  const heads = ['', 'requests/s [range]', 'CPU µs/request (user + system)', 'cores used',
+    ...bases.flatMap(({ label }) => [`requests/s by ${label}`, `CPU by ${label}`]),
+    ...(counted ? ['system calls/request'] : [])]
+  return markdown(heads, subjects.map((subject) => {
+    const { runs } = subject
+    const speeds = runs.map((run) => run.perSecond)
+    return [
+      subject.name,
+      `${thousands(median(speeds))} [${thousands(Math.min(...speeds))} – ${
+        thousands(Math.max(...speeds))}]`,
+      `${middle(runs, 'cpu').toFixed(1)} (${middle(runs, 'user').toFixed(1)} + ${
+        middle(runs, 'system').toFixed(1)})`,
+      middle(runs, 'cores').toFixed(2),
+      ...bases.flatMap((base) => (base === subject ? ['1.00', '1.00']
+        : ['perSecond', 'cpu'].map((what) => spread(ratios(subject, base, what))))),
+      ...(counted ? [subject.syscalls?.toFixed(2) ?? '–'] : []),
+    ]
+  }))
+}
+
+/** Latency percentiles at each load, in milliseconds, medians over the rounds. */
+export function latencyTable(subjects) {
+  const heads = ['', 'load', 'offered requests/s', 'p50 ms [range]', 'p99 ms [range]',
+    'p99.9 ms [range]', 'waited for a connection', 'client late, p99 ms']
+  const ms = (value) => (value / 1000).toFixed(2)
+  const cell = (runs, what) => {
+    const values = runs.map((run) => run[what])
+    return `${ms(median(values))} [${ms(Math.min(...values))} – ${ms(Math.max(...values))}]`
+  }
+  const rows = subjects[0].latency.flatMap((_, at) => subjects.map((subject) => {
+    const { load, rate, runs } = subject.latency[at]
+    const share = median(runs.map((run) => run.waitedForConnection / run.requests))
+    return [subject.name, load, String(rate), cell(runs, 'p50'), cell(runs, 'p99'),
+      cell(runs, 'p999'), `${(share * 100).toFixed(2)} %`, ms(middle(runs, 'clientLateP99'))]
+  }))
+  return markdown(heads, rows)
+}

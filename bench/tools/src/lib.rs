@@ -1,0 +1,3 @@
+//! What the programs of the benchmarks have in common.
+
+pub mod plane;
