@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName};
 use http::{HeaderValue, Method, Response};
 
@@ -54,29 +54,28 @@ pub(crate) struct Identity<'a> {
 
 impl Identity<'_> {
     /// Sets all headers, in the place of any that are there; none of them is ever empty.
-    pub(crate) fn set(&self, headers: &mut HeaderMap, ink: &mut Ink) {
+    pub(crate) fn set(&self, sheet: &mut impl Sheet) {
         let Self { catalog, key, .. } = *self;
-        let key_id = ink.display(&key.id);
-        let actor = ink.display(&key.owner);
+        let (key_id, actor) = (IdText::of(&key.id), IdText::of(&key.owner));
         let role = key.role_name(catalog);
         let claims = Claims {
-            sub: text(&key_id),
-            actor: text(&actor),
+            sub: key_id.as_str(),
+            actor: actor.as_str(),
             role,
             scopes: catalog.scope_names(key.scopes).collect(),
             ..self.claims()
         };
         let mut signed = String::with_capacity(USUAL_VALUE_BYTES);
         self.assertion_key.sign_into(&claims, &mut signed);
-        headers.insert(&ASSERTION, ink.value(|out| out.extend_from_slice(signed.as_bytes())));
-        headers.insert(&SCOPES, ink.value(|out| push_joined(out, &claims.scopes)));
-        headers.insert(&KEY_NAME, ink.value(|out| push_name(out, &key.name)));
-        headers.insert(&ROLE, ink.value(|out| out.extend_from_slice(role.as_bytes())));
-        headers.insert(&KEY_ID, key_id);
-        headers.insert(&ACTOR, actor);
-        headers.insert(&TENANT, key.tenant.header.clone());
-        headers.insert(&ENVIRONMENT, HeaderValue::from_static(key.environment.as_str()));
-        headers.insert(&REQUEST_ID, self.request_id.clone());
+        sheet.write_text(&ASSERTION, &signed);
+        sheet.write(&SCOPES, |out| push_joined(out, &claims.scopes));
+        sheet.write(&KEY_NAME, |out| push_name(out, &key.name));
+        sheet.write_text(&ROLE, role);
+        sheet.write_text(&KEY_ID, claims.sub);
+        sheet.write_text(&ACTOR, claims.actor);
+        sheet.set(&TENANT, &key.tenant.header);
+        sheet.write_text(&ENVIRONMENT, key.environment.as_str());
+        sheet.set(&REQUEST_ID, self.request_id);
     }
 
     /// The answer to the proxy that will forward a permitted request.
@@ -84,7 +83,7 @@ impl Identity<'_> {
         let mut response = Response::new(PlaneBody::Whole(None));
         let headers = response.headers_mut();
         headers.reserve(VOUCHED_HEADERS);
-        self.set(headers, &mut Ink::new());
+        self.set(&mut Inked::new(headers));
         headers.insert(&DECISION, HeaderValue::from_static(ALLOW));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
@@ -111,40 +110,111 @@ impl Identity<'_> {
     }
 }
 
-/// Header values, written one behind the other into one allocation.
-pub(crate) struct Ink(BytesMut);
+/// Where headers are set, in the place of any that are there.
+pub(crate) trait Sheet {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue);
 
-impl Ink {
-    pub(crate) fn new() -> Self {
-        Self(BytesMut::with_capacity(USUAL_VALUE_BYTES))
-    }
+    /// Sets what is written, `-` when that is nothing. All of it is ASCII by construction.
+    fn write(&mut self, name: &HeaderName, write: impl FnOnce(&mut BytesMut));
 
-    /// What was written, `-` when that is nothing. All of it is ASCII by construction.
-    pub(crate) fn value(&mut self, write: impl FnOnce(&mut BytesMut)) -> HeaderValue {
-        write(&mut self.0);
-        let written = self.0.split().freeze();
-        if written.is_empty() {
-            return absent();
-        }
-        HeaderValue::from_maybe_shared(written).unwrap_or_else(|_| absent())
-    }
-
-    pub(crate) fn display(&mut self, shown: &impl std::fmt::Display) -> HeaderValue {
-        self.value(|out| {
-            // writing to memory cannot fail
-            let _ = write!(out, "{shown}");
-        })
+    fn write_text(&mut self, name: &HeaderName, text: &str) {
+        self.write(name, |out| out.extend_from_slice(text.as_bytes()));
     }
 }
 
+/// A map of headers whose values are written one behind the other into one allocation.
+pub(crate) struct Inked<'h> {
+    headers: &'h mut HeaderMap,
+    ink: BytesMut,
+}
+
+impl<'h> Inked<'h> {
+    pub(crate) fn new(headers: &'h mut HeaderMap) -> Self {
+        Self { headers, ink: BytesMut::with_capacity(USUAL_VALUE_BYTES) }
+    }
+}
+
+impl Sheet for Inked<'_> {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.headers.insert(name, value.clone());
+    }
+
+    fn write(&mut self, name: &HeaderName, write: impl FnOnce(&mut BytesMut)) {
+        write(&mut self.ink);
+        let written = self.ink.split().freeze();
+        let value = if written.is_empty() { None } else { ascii(written) };
+        self.headers.insert(name, value.unwrap_or_else(absent));
+    }
+}
+
+fn ascii(written: Bytes) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(written).ok()
+}
+
+/// The lines of a head of HTTP/1.1. Whoever writes there sets no header twice.
+pub(crate) struct Lines<'o>(pub(crate) &'o mut BytesMut);
+
+impl Sheet for Lines<'_> {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.write(name, |out| out.extend_from_slice(value.as_bytes()));
+    }
+
+    fn write(&mut self, name: &HeaderName, write: impl FnOnce(&mut BytesMut)) {
+        let Self(out) = self;
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        let begin = out.len();
+        write(out);
+        if out.len() == begin {
+            out.extend_from_slice(ABSENT.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Bytes of the text of an id, which is a short word and a number.
+const ID_TEXT_BYTES: usize = 64;
+
+/// The text of an id.
+struct IdText {
+    bytes: [u8; ID_TEXT_BYTES],
+    length: usize,
+}
+
+impl IdText {
+    fn of(id: &impl std::fmt::Display) -> Self {
+        let mut text = Self { bytes: [0; ID_TEXT_BYTES], length: 0 };
+        // no id is as long as that
+        let _ = write!(text, "{id}");
+        text
+    }
+
+    fn as_str(&self) -> &str {
+        let written = self.bytes.get(..self.length).unwrap_or_default();
+        str::from_utf8(written).unwrap_or(ABSENT)
+    }
+}
+
+impl std::fmt::Write for IdText {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length + text.len();
+        let room = self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
+}
+
+const ABSENT: &str = "-";
+
 /// What stands for nothing, so that no identity header is ever empty.
-pub(crate) fn absent() -> HeaderValue {
-    HeaderValue::from_static("-")
+pub(crate) const fn absent() -> HeaderValue {
+    HeaderValue::from_static(ABSENT)
 }
 
 /// The text of a header value we made of ASCII.
 fn text(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or("-")
+    value.to_str().unwrap_or(ABSENT)
 }
 
 fn push_joined(out: &mut BytesMut, words: &[&str]) {
@@ -176,9 +246,22 @@ mod tests {
 
     #[test]
     fn names_for_people_become_header_text() {
-        let shown = |name: &str| Ink::new().value(|out| push_name(out, name));
-        assert_eq!(shown("Nightly sync"), "Nightly sync");
-        assert_eq!(shown("100% é\r\n"), "100%25 %C3%A9%0D%0A");
-        assert_eq!(shown(""), "-");
+        for (name, text) in
+            [("Nightly sync", "Nightly sync"), ("100% é\r\n", "100%25 %C3%A9%0D%0A"), ("", "-")]
+        {
+            let mut headers = HeaderMap::new();
+            Inked::new(&mut headers).write(&KEY_NAME, |out| push_name(out, name));
+            assert_eq!(headers[&KEY_NAME], text);
+            let mut lines = BytesMut::new();
+            Lines(&mut lines).write(&KEY_NAME, |out| push_name(out, name));
+            assert_eq!(lines, format!("keyward-key-name: {text}\r\n"));
+        }
+    }
+
+    #[test]
+    fn ids_fit_the_room_for_their_text() {
+        let id = keyward_core::id::KeyId::from_bits(u128::MAX).to_string();
+        assert_eq!(IdText::of(&id).as_str(), id);
+        assert!(id.len() < ID_TEXT_BYTES / 2);
     }
 }

@@ -16,6 +16,7 @@ mod client_address;
 pub mod embed;
 mod failed_callers;
 mod forward_auth;
+mod http1;
 mod identity;
 mod internal;
 mod keyset;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 
 use crate::proxy::config::InvalidUpstream;
 
@@ -63,10 +63,11 @@ impl Address {
     }
 
     /// A path at this address, byte for byte.
-    pub(super) fn uri(&self, path: &Uri) -> Uri {
-        let mut parts = path.clone().into_parts();
+    pub(super) fn uri(&self, path: &PathAndQuery) -> Uri {
+        let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path.clone());
         // scheme, authority and path make an address
         Uri::from_parts(parts).unwrap_or_default()
     }

@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::proxy::http1::Connection;
 use crate::proxy::pool::Lease;
 use crate::proxy::trailers::Of;
 
@@ -30,6 +31,9 @@ pub enum BodyError {
     /// The connection broke, or the framing is wrong.
     #[error("the body broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The connection to the upstream broke, or its framing is wrong.
+    #[error("the body broke off: {0}")]
+    BrokenUpstream(#[from] io::Error),
     /// The answer was complete before the body was.
     #[error("the answer came before the end of the body")]
     Abandoned,
@@ -285,7 +289,8 @@ impl Body for ForwardBody {
 
 /// The body of an upstream's answer. When it has ended, its connection goes back to the pool.
 pub(crate) struct UpstreamBody {
-    incoming: Incoming,
+    /// The stream it comes on, if not the leased connection itself.
+    stream: Option<Incoming>,
     lease: Option<Lease>,
     upload: Option<Watch>,
     idle: IdleTimer,
@@ -295,13 +300,13 @@ pub(crate) struct UpstreamBody {
 impl UpstreamBody {
     /// `upload` watches the request's body, if it has one.
     pub(crate) fn new(
-        incoming: Incoming,
+        stream: Option<Incoming>,
         lease: Lease,
         upload: Option<Watch>,
         idle: IdleTimer,
         wants_trailers: bool,
     ) -> Self {
-        Self { incoming, lease: Some(lease), upload, idle, wants_trailers }
+        Self { stream, lease: Some(lease), upload, idle, wants_trailers }
     }
 
     /// The answer is complete. Its connection is reused only if the request was sent whole.
@@ -309,6 +314,20 @@ impl UpstreamBody {
         let abandoned = self.upload.take().is_some_and(|upload| upload.abandon());
         if let Some(lease) = self.lease.take().filter(|_| !abandoned) {
             lease.give_back();
+        }
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        self.lease.as_ref().and_then(Lease::connection)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(stream) = &mut self.stream {
+            return Pin::new(stream).poll_frame(cx).map_err(BodyError::from);
+        }
+        match self.lease.as_mut().and_then(Lease::connection_mut) {
+            Some(connection) => connection.poll_frame(cx).map_err(BodyError::from),
+            None => Poll::Ready(None),
         }
     }
 }
@@ -322,7 +341,7 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
-        let Poll::Ready(next) = Pin::new(&mut body.incoming).poll_frame(cx) else {
+        let Poll::Ready(next) = body.poll_next(cx) else {
             ready!(body.idle.poll_expired(cx));
             body.lease = None;
             return Poll::Ready(Some(Err(BodyError::TimedOut)));
@@ -334,7 +353,7 @@ impl Body for UpstreamBody {
         }
         match next {
             Some(Ok(frame)) if frame.is_data() => {
-                if body.incoming.is_end_stream() {
+                if body.is_end_stream() {
                     body.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -351,27 +370,37 @@ impl Body for UpstreamBody {
             }
             Some(Err(error)) => {
                 body.lease = None;
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.stream {
+            Some(stream) => stream.is_end_stream(),
+            None => self.connection().is_none_or(Connection::is_answered),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.stream {
+            Some(stream) => stream.size_hint(),
+            None => self.connection().map_or_else(nothing, Connection::size_hint),
+        }
     }
 }
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
-        if !self.incoming.is_end_stream() {
+        if !self.is_end_stream() {
             self.lease = None;
         }
         self.end();
     }
+}
+
+fn nothing() -> SizeHint {
+    SizeHint::with_exact(0)
 }
 
 /// Runs only while a body stands still, so that a body that never waits costs no timer.
@@ -401,6 +430,12 @@ impl IdleTimer {
     /// Whether it took too long in all.
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Leaves a timer of another runtime behind.
+    pub(crate) fn forget(&mut self) {
+        self.armed = false;
+        self.sleep = None;
     }
 
     /// Passes on what came of moving something, or fails when nothing has moved for too long.

@@ -1,21 +1,26 @@
 //! Looks after the addresses of upstreams.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderValue, Request, Uri, Version};
+use http::uri::{InvalidUri, PathAndQuery};
+use http::{HeaderValue, Request, Version};
 use http_body_util::Empty;
 use hyper::body::Body;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::identity::{Lines, Sheet as _};
+use crate::proxy::body::ForwardBody;
 use crate::proxy::health::Turn;
-use crate::proxy::target::{Socket, Target, Wire};
+use crate::proxy::http1::{self, Fault, Socket};
+use crate::proxy::outbound::Framing;
+use crate::proxy::target::{Target, Wire};
 use crate::proxy::upstream::{Upstream, Upstreams};
 
 static AGENT: HeaderValue = HeaderValue::from_static("keyward-health-check");
@@ -65,55 +70,58 @@ async fn ask(upstream: &Upstream, target: &Target) -> Result<(), String> {
     let Some(path) = &upstream.config.health.path else {
         return Ok(());
     };
-    let request = request(target, wire, path)?;
-    let status = match socket {
-        Socket::Tcp(socket) => status(socket, wire, request).await,
-        Socket::Unix(socket) => status(socket, wire, request).await,
-        Socket::Tls(socket) => status(socket, wire, request).await,
+    let path: PathAndQuery = path.parse().map_err(|error: InvalidUri| error.to_string())?;
+    let status = match wire {
+        Wire::Http1 => {
+            let connection = http1::Connection::new(socket, upstream.config.health.timeout);
+            status_of_http1(connection, target, &path).await?
+        }
+        Wire::Http2 => {
+            let status = status_of_http2(socket, target, &path).await;
+            status.map_err(|error| error.to_string())?
+        }
     };
-    match status.map_err(|error| error.to_string())? {
+    match status {
         200..=399 => Ok(()),
         other => Err(format!("it answered {other}")),
     }
 }
 
-fn request(target: &Target, wire: Wire, path: &str) -> Result<Request<Empty<Bytes>>, String> {
-    let mut request = Request::new(Empty::new());
-    let wrong = |error: http::Error| error.to_string();
-    let uri = path.parse::<Uri>().map_err(|error| error.to_string())?;
-    request.headers_mut().insert(USER_AGENT, AGENT.clone());
-    match wire {
-        Wire::Http1 => {
-            *request.uri_mut() = uri;
-            request.headers_mut().insert(HOST, target.host.clone());
-        }
-        Wire::Http2 => {
-            let builder = Uri::builder().scheme(target.address.scheme.clone());
-            let builder = builder.authority(target.address.authority.clone());
-            let uri = builder.path_and_query(path).build().map_err(wrong)?;
-            *request.uri_mut() = uri;
-            *request.version_mut() = Version::HTTP_2;
-        }
+/// The status of an answer on a connection of its own.
+async fn status_of_http1(
+    mut connection: http1::Connection,
+    target: &Target,
+    path: &PathAndQuery,
+) -> Result<u16, String> {
+    connection.begin(ForwardBody::Empty, Framing::None, false, |_, out| {
+        out.extend_from_slice(b"GET ");
+        out.extend_from_slice(path.as_str().as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut lines = Lines(out);
+        lines.set(&HOST, &target.host);
+        lines.set(&USER_AGENT, &AGENT);
+        out.extend_from_slice(b"\r\n");
+    });
+    match poll_fn(|cx| connection.poll_head(cx)).await {
+        Ok((status, _)) => Ok(status.as_u16()),
+        Err(Fault::Silent(error) | Fault::Garbled(error)) => Err(error.to_string()),
+        Err(Fault::Body | Fault::Stalled) => Err("it takes no request".to_owned()),
     }
-    Ok(request)
 }
 
-/// The status of an answer on a connection of its own.
-async fn status<S>(socket: S, wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<u16>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// The same where one connection is of many streams.
+async fn status_of_http2(
+    socket: Socket,
+    target: &Target,
+    path: &PathAndQuery,
+) -> hyper::Result<u16> {
+    let mut request = Request::new(Empty::<Bytes>::new());
+    request.headers_mut().insert(USER_AGENT, AGENT.clone());
+    *request.uri_mut() = target.address.uri(path);
+    *request.version_mut() = Version::HTTP_2;
     let io = TokioIo::new(socket);
-    match wire {
-        Wire::Http1 => {
-            let (mut sender, connection) = http1::handshake(io).await?;
-            driven(sender.send_request(request), connection).await
-        }
-        Wire::Http2 => {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            driven(sender.send_request(request), connection).await
-        }
-    }
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+    driven(sender.send_request(request), connection).await
 }
 
 /// Drives a connection only for as long as its answer takes.
@@ -124,7 +132,7 @@ async fn driven<B: Body>(
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);
     let mut ended = false;
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if !ended {
             // what went wrong is told by the answer
             ended = connection.as_mut().poll(cx).is_ready();

@@ -2,6 +2,7 @@
 
 use http::header::CONNECTION;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -37,27 +38,25 @@ pub(crate) async fn forward(
     let allowed = permit.route().forwarding.websocket;
     let caller = if allowed { upgrade::asked_for(parts, &body) } else { None };
     let (body, watch) = bounded(body, bounds, passage.tenant_header)?;
-    let uri = origin_form(&parts.uri)?;
-    let mut outbound = Outbound::new(upstream, passage, permit.route(), parts, uri);
+    let path = origin_form(&parts.uri)?;
+    let mut outbound = Outbound::new(upstream, passage, permit.route(), parts, path);
     outbound.upgrades = caller.is_some();
-    let memory = std::mem::take(&mut parts.headers);
     let sent = match caller {
-        None => upstream.send(&outbound, memory, body, watch.as_ref()).await,
+        None => upstream.send(&outbound, body, watch.as_ref()).await,
         // rare and large, so not a part of every request's state
-        Some(_) => Box::pin(upstream.send_upgrade(&outbound, memory)).await,
+        Some(_) => Box::pin(upstream.send_upgrade(&outbound)).await,
     };
     let sent = sent.map_err(|error| refusal(error, upstream, &outbound))?;
     if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(caller) = caller.filter(|_| upgrade::is_agreed(&sent.response)) else {
-            let error = Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER);
-            return Err(error.because("101 to something else than was asked for").into());
+            return Err(bad_answer("101 to something else than was asked for".to_owned()).into());
         };
         let idle = upstream.config.websocket_idle_timeout;
-        return Ok(upgrade::hand_over(caller, sent, outbound.standing(), idle));
+        return upgrade::hand_over(caller, sent, outbound.standing(), idle);
     }
     let Answered { response, lease, until } = sent;
-    let (mut head, incoming) = response.into_parts();
-    let wants_trailers = outbound.wants_trailers() || parts.version == Version::HTTP_2;
+    let (mut head, stream) = response.into_parts();
+    let wants_trailers = outbound.wants_trailers || parts.version == Version::HTTP_2;
     strip_response(&mut head.headers, wants_trailers);
     let unfinished = |watch: &Watch| watch.progress() != Progress::Finished;
     let cut_short = watch.as_ref().is_some_and(unfinished);
@@ -71,7 +70,7 @@ pub(crate) async fn forward(
     // an answer is begun once
     let _ = passage.standing.set(outbound.standing());
     let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
-    let body = UpstreamBody::new(incoming, lease, watch, idle, wants_trailers);
+    let body = UpstreamBody::new(stream, lease, watch, idle, wants_trailers);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
 }
 
@@ -104,11 +103,8 @@ pub(crate) fn too_large(max_bytes: u64) -> Error {
 }
 
 /// The same path and query, byte for byte, without a scheme and host.
-fn origin_form(uri: &Uri) -> Checked<Uri> {
-    let Some(path) = uri.path_and_query() else {
-        return Err(Error::internal("a matched request has no path"));
-    };
-    Ok(Uri::from(path.clone()))
+fn origin_form(uri: &Uri) -> Checked<&PathAndQuery> {
+    uri.path_and_query().ok_or_else(|| Error::internal("a matched request has no path"))
 }
 
 fn refusal(error: SendError, upstream: &Upstream, outbound: &Outbound<'_>) -> Refusal {
@@ -117,6 +113,11 @@ fn refusal(error: SendError, upstream: &Upstream, outbound: &Outbound<'_>) -> Re
     let retry_after = matches!(error, SendError::AllDown).then_some(next_check);
     let refusal = Refusal::from(upstream_error(error, outbound));
     Refusal { retry_after: retry_after.or(refusal.retry_after), ..refusal }
+}
+
+/// The error of an upstream that does not answer as HTTP has it.
+pub(super) fn bad_answer(cause: String) -> Error {
+    Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER).because(cause)
 }
 
 fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
@@ -146,9 +147,7 @@ fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
         SendError::UploadStalled => {
             Error::new(ErrorCode::UpstreamTimeout, late).because("it took no more of the body")
         }
-        SendError::Broken(cause) => {
-            Error::new(ErrorCode::UpstreamUnreachable, BAD_ANSWER).because(cause.to_string())
-        }
+        SendError::Broken(cause) => bad_answer(cause.to_string()),
         SendError::Lost(loss) => cut_upload(outbound, loss),
         SendError::Body(Progress::TooLarge) => {
             Error::new(ErrorCode::PayloadTooLarge, "The body grew past the limit")

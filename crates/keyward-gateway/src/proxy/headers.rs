@@ -4,7 +4,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 
 use keyward_core::error::{Error, ErrorCode, Result};
 
-use crate::proxy::trailers::{Of, are_wanted};
+use crate::proxy::trailers::Of;
 
 /// Headers that may stand in a request once at most.
 static ONCE: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("idempotency-key")];
@@ -82,18 +82,45 @@ pub(crate) fn speaks_of_caller(name: &str) -> bool {
 const HOP_BY_HOP: [&str; 7] =
     ["close", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
+/// The lengths of the listed names that begin with a byte, as bits: it rules nearly every other
+/// name out at once.
+static LENGTHS_BY_FIRST: [u32; 128] = lengths_by_first();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the compiler evaluates it, and refuses what is outside"
+)]
+const fn lengths_by_first() -> [u32; 128] {
+    let mut lengths = [0; 128];
+    let mut at = 0;
+    while at < ENDS_HERE.len() {
+        let name = ENDS_HERE[at].as_bytes();
+        lengths[name[0] as usize] |= 1 << name.len();
+        at += 1;
+    }
+    lengths
+}
+
+fn is_listed(name: &str) -> bool {
+    let Some(first) = name.bytes().next() else {
+        return false;
+    };
+    let lengths = LENGTHS_BY_FIRST.get(usize::from(first)).copied().unwrap_or_default();
+    let has_length = u32::try_from(name.len())
+        .is_ok_and(|length| lengths.checked_shr(length).is_some_and(|lengths| lengths & 1 == 1));
+    (has_length && ENDS_HERE.binary_search(&name).is_ok())
+        || (matches!(first, b'k' | b'p' | b'x')
+            && ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
 /// Whether a header ends here. A CGI gateway reads `_` as `-`, so both spellings do, and a second
 /// spelling of a header that comes once.
 pub(crate) fn ends_here(name: &str) -> bool {
-    let listed = |name: &str| {
-        ENDS_HERE.binary_search(&name).is_ok()
-            || ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
-    if name.contains('_') {
+    if name.bytes().any(|byte| byte == b'_') {
         let dashed = name.replace('_', "-");
-        listed(&dashed) || ONCE.iter().any(|once| *once == *dashed)
+        is_listed(&dashed) || ONCE.iter().any(|once| *once == *dashed)
     } else {
-        listed(name)
+        is_listed(name)
     }
 }
 
@@ -125,36 +152,28 @@ pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderNa
     Ok(())
 }
 
-/// What of a request's head may reach the upstream.
-pub(super) struct Passing {
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether the caller takes trailers behind an answer.
-    pub(super) wants_trailers: bool,
-    /// The trailers that are announced behind the request.
-    pub(super) announced: Option<HeaderValue>,
+/// The headers of a request that reach its upstream.
+pub(super) fn passing<'h>(
+    headers: &'h HeaderMap,
+    tenant_header: Option<&'h HeaderName>,
+) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
+    // most requests have none
+    let has_connection = headers.contains_key(CONNECTION);
+    headers.iter().filter(move |(name, _)| {
+        let name = name.as_str();
+        let ends = ends_here(name)
+            || is_tenant_header(name, tenant_header)
+            || (has_connection && is_of_this_hop(headers, name));
+        !ends
+    })
 }
 
-impl Passing {
-    pub(super) fn of(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Self {
-        let of_this_hop = connection_tokens(headers);
-        let (mut has_te, mut has_trailer) = (false, false);
-        let passing = headers.iter().filter(|(name, _)| {
-            let name = name.as_str();
-            if ends_here(name) {
-                has_te |= name == "te";
-                has_trailer |= name == "trailer";
-                return false;
-            }
-            !is_tenant_header(name, tenant_header) && !of_this_hop.iter().any(|token| token == name)
-        });
-        let passing = passing.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let announced = || Of::Request(tenant_header).announced(headers);
-        Self {
-            headers: passing,
-            wants_trailers: has_te && are_wanted(headers),
-            announced: if has_trailer { announced() } else { None },
-        }
-    }
+/// Whether a `Connection` header names this one.
+fn is_of_this_hop(headers: &HeaderMap, name: &str) -> bool {
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Whether a header of an answer is ours to set, or nobody's.
@@ -221,13 +240,33 @@ mod tests {
         map
     }
 
-    fn names(passing: &[(HeaderName, HeaderValue)]) -> Vec<&str> {
-        passing.iter().map(|(name, _)| name.as_str()).collect()
+    fn names<'h>(headers: &'h HeaderMap, tenant_header: Option<&'h HeaderName>) -> Vec<&'h str> {
+        passing(headers, tenant_header).map(|(name, _)| name.as_str()).collect()
     }
 
     #[test]
     fn the_list_is_sorted_for_its_search() {
         assert!(ENDS_HERE.is_sorted());
+        assert!(ENDS_HERE_PREFIXES.iter().all(|prefix| prefix.starts_with(['k', 'p', 'x'])));
+    }
+
+    #[test]
+    fn what_is_listed_is_found_and_nothing_beside_it() {
+        for name in ENDS_HERE {
+            assert!(is_listed(name), "{name}");
+            let (first, rest) = name.split_at(1);
+            for other in [format!("{first}x{rest}"), format!("q{rest}"), format!("{name}s")] {
+                let known = ENDS_HERE.contains(&other.as_str())
+                    || ENDS_HERE_PREFIXES.iter().any(|prefix| other.starts_with(prefix));
+                assert_eq!(is_listed(&other), known, "{other}");
+            }
+        }
+        for prefix in ENDS_HERE_PREFIXES {
+            assert!(is_listed(&format!("{prefix}{}", "y".repeat(60))), "{prefix}");
+        }
+        for name in ["", "\u{e9}", &"x".repeat(200), &"a".repeat(45)] {
+            assert!(!is_listed(name), "{name}");
+        }
     }
 
     #[test]
@@ -269,7 +308,7 @@ mod tests {
     fn a_connection_header_takes_its_own_along_and_none_of_ours() {
         let map = headers(&[("connection", "x-once, Keep-Alive"), ("x-once", "1"), ("a", "b")]);
         check_headers(&map, None).unwrap();
-        assert_eq!(names(&Passing::of(&map, None).headers), ["a"]);
+        assert_eq!(names(&map, None), ["a"]);
         for named in [
             "keyward-tenant",
             "x-forwarded-for",
@@ -292,8 +331,8 @@ mod tests {
         let sent = [("x-acme-org", "a"), ("x_acme_org", "b"), ("x-acme_org", "c"), ("x-acme", "d")];
         for configured in ["x-acme-org", "x_acme_org"] {
             let tenant_header = HeaderName::from_static(configured);
-            let passing = Passing::of(&headers(&sent), Some(&tenant_header)).headers;
-            assert_eq!(names(&passing), ["x-acme"], "{configured}");
+            let map = headers(&sent);
+            assert_eq!(names(&map, Some(&tenant_header)), ["x-acme"], "{configured}");
         }
     }
 

@@ -9,6 +9,7 @@ mod forward;
 mod gate;
 mod headers;
 mod health;
+mod http1;
 mod outbound;
 mod pool;
 mod send;

@@ -1,14 +1,17 @@
 //! A permitted request as its upstream gets it.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
 };
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Version};
 use http_body::Body as _;
 
 use keyward_core::catalog::{Catalog, Route};
@@ -16,22 +19,20 @@ use keyward_core::id::RequestId;
 use keyward_core::time::Timestamp;
 
 use crate::client_address::X_FORWARDED_FOR;
-use crate::identity::{IDENTITY_HEADERS, Identity, Ink, absent};
+use crate::identity::{IDENTITY_HEADERS, Identity, Inked, Lines, Sheet, absent};
 use crate::keyset::KnownKey;
 use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
-use crate::proxy::headers::Passing;
+use crate::proxy::headers::passing;
 use crate::proxy::standing::Standing;
-use crate::proxy::target::{Target, Wire};
+use crate::proxy::target::Target;
+use crate::proxy::trailers::{Of, are_wanted};
 use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
 use crate::request_id::{TRACEPARENT, X_REQUEST_ID, push_traceparent, received_traceparent};
 
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-static TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-static OF_THIS_HOP: HeaderValue = HeaderValue::from_static("te");
 
 /// Headers that a forwarded request has besides those of its caller.
 const ADDED_HEADERS: usize = IDENTITY_HEADERS + 7;
@@ -53,59 +54,44 @@ pub(crate) struct Passage<'a> {
     pub(crate) standing: &'a OnceLock<Standing>,
 }
 
-/// What goes out, kept so that it can be made a second time.
+/// What goes out, so that it can be written as often as it is sent.
 pub(super) struct Outbound<'a> {
     upstream: &'a Upstream,
     pub(super) passage: &'a Passage<'a>,
     route: &'a Route,
-    method: Method,
-    uri: Uri,
-    host: HeaderValue,
-    trace: Option<HeaderValue>,
-    passing: Passing,
+    parts: &'a Parts,
+    path: &'a PathAndQuery,
+    /// Whether the caller takes trailers behind the answer.
+    pub(super) wants_trailers: bool,
     /// Whether its connection is to be handed over.
     pub(super) upgrades: bool,
 }
 
 impl<'a> Outbound<'a> {
-    /// Keeps of a request what passes; what is left of its headers is only good for its memory.
     pub(super) fn new(
         upstream: &'a Upstream,
         passage: &'a Passage<'a>,
         route: &'a Route,
-        parts: &mut Parts,
-        uri: Uri,
+        parts: &'a Parts,
+        path: &'a PathAndQuery,
     ) -> Self {
-        let headers = &mut parts.headers;
-        let trace = headers.get(&TRACEPARENT).filter(|it| received_traceparent(it).is_some());
-        let outbound = Self {
-            upstream,
-            passage,
-            route,
-            method: parts.method.clone(),
-            uri,
-            host: headers.get(HOST).cloned().unwrap_or_else(absent),
-            trace: trace.cloned(),
-            passing: Passing::of(headers, passage.tenant_header),
-            upgrades: false,
-        };
-        headers.clear();
-        outbound
-    }
-
-    /// Whether the caller takes trailers behind the answer.
-    pub(super) const fn wants_trailers(&self) -> bool {
-        self.passing.wants_trailers
+        let wants_trailers = are_wanted(&parts.headers);
+        Self { upstream, passage, route, parts, path, wants_trailers, upgrades: false }
     }
 
     /// Whether it may be sent twice when its body is empty.
     pub(super) fn is_safe(&self) -> bool {
-        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
+    }
+
+    /// Whether the answer has a head only.
+    pub(super) fn asks_for_head(&self) -> bool {
+        self.parts.method == Method::HEAD
     }
 
     /// The path that was matched.
     pub(super) fn path(&self) -> &str {
-        self.uri.path()
+        self.path.path()
     }
 
     /// What is asked about again when one of the bodies lasts.
@@ -132,135 +118,133 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// The request for this address, in the version that is spoken with it. The headers given are
-    /// empty; their memory is used.
-    pub(super) fn request(
-        &self,
-        target: &Target,
-        wire: Wire,
-        mut headers: HeaderMap,
-        body: ForwardBody,
-    ) -> Request<ForwardBody> {
-        headers.reserve(self.passing.headers.len() + ADDED_HEADERS);
+    /// How the body is framed.
+    pub(super) fn framing(&self, body: &ForwardBody) -> Framing {
+        match body {
+            ForwardBody::Streaming(_) => match body.size_hint().exact() {
+                Some(bytes) => Framing::Length(bytes),
+                None => Framing::Unknown { trailers: self.announced() },
+            },
+            ForwardBody::Empty if self.usually_has_body() => Framing::Length(0),
+            ForwardBody::Empty => Framing::None,
+        }
+    }
+
+    fn usually_has_body(&self) -> bool {
+        matches!(self.parts.method, Method::POST | Method::PUT | Method::PATCH)
+    }
+
+    fn announced(&self) -> Option<HeaderValue> {
+        Of::Request(self.passage.tenant_header).announced(&self.parts.headers)
+    }
+
+    /// Writes the head for this address (RFC 9112 §3), straight from what the caller sent.
+    pub(super) fn write_head(&self, target: &Target, framing: &Framing, out: &mut BytesMut) {
+        for part in [self.parts.method.as_str(), " ", self.path.as_str(), " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        let mut lines = Lines(out);
         // RFC 9110 §7.2 wants it to be the first
-        set_host(&mut headers, target, wire);
-        for (name, value) in &self.passing.headers {
+        lines.set(&HOST, &target.host);
+        for (name, value) in self.passing() {
+            lines.set(name, value);
+        }
+        self.set_identity(&mut lines);
+        match framing {
+            Framing::None => {}
+            Framing::Length(bytes) => lines.write(&CONTENT_LENGTH, |out| push_number(out, *bytes)),
+            Framing::Unknown { .. } => lines.write_text(&TRANSFER_ENCODING, "chunked"),
+        }
+        self.announce(framing, &mut lines);
+        if self.upgrades {
+            upgrade::say_so(&mut lines);
+        } else if self.wants_trailers {
+            lines.write_text(&CONNECTION, "te");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The request for this address as HTTP/2 has it: the address names the host, the frames say
+    /// where the body ends, and a connection has no headers of its own.
+    pub(super) fn request(&self, target: &Target, body: ForwardBody) -> Request<ForwardBody> {
+        let framing = self.framing(&body);
+        let mut headers = HeaderMap::with_capacity(self.parts.headers.len() + ADDED_HEADERS);
+        for (name, value) in self.passing() {
             headers.append(name, value.clone());
         }
-        self.set_identity(&mut headers);
+        let mut inked = Inked::new(&mut headers);
+        self.set_identity(&mut inked);
+        if let Framing::Length(bytes) = framing {
+            inked.set(&CONTENT_LENGTH, &bytes.into());
+        }
+        self.announce(&framing, &mut inked);
         let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
+        *request.method_mut() = self.parts.method.clone();
         *request.headers_mut() = headers;
-        self.speak(&mut request, target, wire);
+        *request.uri_mut() = target.address.uri(self.path);
+        *request.version_mut() = Version::HTTP_2;
         request
     }
 
-    /// Makes a request one for another address, or another version.
-    pub(super) fn aim(&self, request: &mut Request<ForwardBody>, target: &Target, wire: Wire) {
-        set_host(request.headers_mut(), target, wire);
-        self.speak(request, target, wire);
+    fn passing(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        passing(&self.parts.headers, self.passage.tenant_header)
     }
 
-    /// Sets what differs between versions.
-    fn speak(&self, request: &mut Request<ForwardBody>, target: &Target, wire: Wire) {
-        let framing = Framing::of(&self.method, request.body());
-        let headers = request.headers_mut();
-        framing.set(headers, wire);
-        if let (Framing::Unknown, Some(announced)) = (framing, &self.passing.announced) {
-            headers.insert(TRAILER, announced.clone());
+    /// Says what comes behind the body, and whether the same may come behind the answer.
+    fn announce(&self, framing: &Framing, sheet: &mut impl Sheet) {
+        if let Framing::Unknown { trailers: Some(announced) } = framing {
+            sheet.set(&TRAILER, announced);
         }
-        if self.passing.wants_trailers {
-            headers.insert(TE, TRAILERS.clone());
-        }
-        match wire {
-            Wire::Http1 => {
-                if self.upgrades {
-                    upgrade::say_so(headers);
-                } else if self.passing.wants_trailers {
-                    headers.insert(CONNECTION, OF_THIS_HOP.clone());
-                }
-                *request.uri_mut() = self.uri.clone();
-                *request.version_mut() = Version::HTTP_11;
-            }
-            Wire::Http2 => {
-                *request.uri_mut() = target.address.uri(&self.uri);
-                *request.version_mut() = Version::HTTP_2;
-            }
+        if self.wants_trailers {
+            sheet.write_text(&TE, "trailers");
         }
     }
 
-    fn set_identity(&self, headers: &mut HeaderMap) {
+    fn set_identity(&self, sheet: &mut impl Sheet) {
         let Passage { catalog, key, request_id_header, .. } = *self.passage;
         let identity = Identity {
             catalog,
             key,
-            method: &self.method,
-            path: self.uri.path(),
+            method: &self.parts.method,
+            path: self.path.path(),
             request_id: request_id_header,
             audience: &self.upstream.config.audience,
             assertion_key: &self.upstream.config.assertion_key,
             now: self.passage.now,
         };
-        let mut ink = Ink::new();
-        identity.set(headers, &mut ink);
-        headers.insert(&X_FORWARDED_FOR, ink.display(&self.passage.client));
-        let trace = self.trace.clone();
-        let trace = trace
-            .unwrap_or_else(|| ink.value(|out| push_traceparent(self.passage.request_id, out)));
-        headers.insert(&TRACEPARENT, trace);
-        headers.insert(&X_REQUEST_ID, request_id_header.clone());
-        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(self.passage.scheme));
-        headers.insert(&X_FORWARDED_HOST, self.host.clone());
+        identity.set(sheet);
+        sheet.write(&X_FORWARDED_FOR, |out| {
+            // writing to memory cannot fail
+            let _ = write!(out, "{}", self.passage.client);
+        });
+        let headers = &self.parts.headers;
+        match headers.get(&TRACEPARENT).filter(|it| received_traceparent(it).is_some()) {
+            Some(received) => sheet.set(&TRACEPARENT, received),
+            None => {
+                sheet.write(&TRACEPARENT, |out| push_traceparent(self.passage.request_id, out));
+            }
+        }
+        sheet.set(&X_REQUEST_ID, request_id_header);
+        sheet.write_text(&X_FORWARDED_PROTO, self.passage.scheme);
+        match headers.get(HOST) {
+            Some(host) => sheet.set(&X_FORWARDED_HOST, host),
+            None => sheet.set(&X_FORWARDED_HOST, &absent()),
+        }
     }
 }
 
-/// Names the host. In HTTP/2 the address does, and a connection has no headers of its own.
-fn set_host(headers: &mut HeaderMap, target: &Target, wire: Wire) {
-    match wire {
-        Wire::Http1 => {
-            headers.insert(HOST, target.host.clone());
-        }
-        Wire::Http2 => {
-            headers.remove(HOST);
-            headers.remove(CONNECTION);
-        }
-    }
+fn push_number(out: &mut BytesMut, number: u64) {
+    // writing to memory cannot fail
+    let _ = write!(out, "{number}");
 }
 
 /// Every body is framed anew. A method that usually has a body says so also when it is empty.
-#[derive(Clone, Copy)]
-enum Framing {
+pub(super) enum Framing {
     None,
+    /// So many bytes.
     Length(u64),
-    Unknown,
-}
-
-impl Framing {
-    fn of(method: &Method, body: &ForwardBody) -> Self {
-        match body {
-            ForwardBody::Streaming(_) => {
-                body.size_hint().exact().map_or(Self::Unknown, Self::Length)
-            }
-            ForwardBody::Empty if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-                Self::Length(0)
-            }
-            ForwardBody::Empty => Self::None,
-        }
-    }
-
-    fn set(self, headers: &mut HeaderMap, wire: Wire) {
-        match (self, wire) {
-            (Self::None, _) => {}
-            (Self::Length(bytes), _) => {
-                headers.insert(CONTENT_LENGTH, bytes.into());
-            }
-            (Self::Unknown, Wire::Http1) => {
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            // the frames say where it ends
-            (Self::Unknown, Wire::Http2) => {
-                headers.remove(TRANSFER_ENCODING);
-            }
-        }
-    }
+    /// As many as come, and the trailers that were announced.
+    Unknown {
+        trailers: Option<HeaderValue>,
+    },
 }

@@ -4,20 +4,17 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
 use crate::proxy::alarm::Alarm;
-use crate::proxy::body::ForwardBody;
+use crate::proxy::http1;
 use crate::proxy::streams::{Multiplexed, Stream};
 use crate::proxy::target::{Target, UnderWay, Wire};
 
 /// Idle connections of one thread to one address.
 const MAX_IDLE: usize = 256;
-/// Connections that are looked at when the one on top has not settled yet.
-const MAX_UNSETTLED: usize = 4;
 /// What a request adds to the credit for sending some a second time, and what such a one costs:
 /// one in ten, so that an outage is not made worse by repeating every request.
 const CREDIT_OF_A_REQUEST: u32 = 1;
@@ -27,9 +24,14 @@ const MAX_CREDIT: u32 = 10 * COST_OF_A_REPEAT;
 
 /// A connection that carries one request at a time, and the alarm for the answers that come on it.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<ForwardBody>,
+    pub(super) http1: http1::Connection,
     pub(super) alarm: Alarm,
-    pub(super) _driver: Driver,
+}
+
+impl Connection {
+    pub(super) fn new(http1: http1::Connection) -> Box<Self> {
+        Box::new(Self { http1, alarm: Alarm::default() })
+    }
 }
 
 /// The task of a connection, which ends with it: left alone it would first send what is buffered,
@@ -50,8 +52,8 @@ impl Drop for Driver {
 
 /// What carries one exchange.
 pub(super) enum Channel {
-    /// HTTP/1.1.
-    Connection(Connection),
+    /// HTTP/1.1. Boxed as long as it is open, because it is moved about.
+    Connection(Box<Connection>),
     /// One stream among others (HTTP/2).
     Stream(Stream),
 }
@@ -66,7 +68,7 @@ impl Channel {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since_ns: u64,
 }
 
@@ -113,12 +115,27 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// The connection that is leased whole.
+    pub(super) const fn connection(&self) -> Option<&http1::Connection> {
+        match &self.channel {
+            Channel::Connection(connection) => Some(&connection.http1),
+            Channel::Stream(_) => None,
+        }
+    }
+
+    pub(super) const fn connection_mut(&mut self) -> Option<&mut http1::Connection> {
+        match &mut self.channel {
+            Channel::Connection(connection) => Some(&mut connection.http1),
+            Channel::Stream(_) => None,
+        }
+    }
+
     /// Puts the connection on top of this thread's stack, where the next request finds it warm.
     pub(crate) fn give_back(self) {
-        let Channel::Connection(connection) = self.channel else {
+        let Channel::Connection(mut connection) = self.channel else {
             return;
         };
-        if self.once || connection.sender.is_closed() {
+        if self.once || !connection.http1.settle() {
             return;
         }
         let limit = self.now_ns.saturating_sub(self.idle_ns);
@@ -144,38 +161,27 @@ pub(super) fn take(target: &Target, now_ns: u64, idle_ns: u64) -> Option<Channel
         kept.credit = (kept.credit + CREDIT_OF_A_REQUEST).min(MAX_CREDIT);
         match (target.wire(), &target.common) {
             (Some(Wire::Http2), _) => take_stream(kept, now_ns, limit),
-            (_, None) => take_idle(&mut kept.idle, limit, MAX_UNSETTLED).map(Channel::Connection),
+            (_, None) => take_idle(&mut kept.idle, limit).map(Channel::Connection),
             (_, Some(common)) => take_common(common, limit).map(Channel::Connection),
         }
     })
 }
 
-fn take_idle(stack: &mut VecDeque<Idle>, limit_ns: u64, patience: usize) -> Option<Connection> {
-    let mut unsettled = 0;
-    while unsettled < patience.min(stack.len()) {
-        let position = stack.len() - 1 - unsettled;
-        let idle = stack.get(position)?;
-        if idle.since_ns < limit_ns || idle.connection.sender.is_closed() {
-            stack.remove(position);
-        } else if idle.connection.sender.is_ready() {
-            return stack.remove(position).map(|idle| idle.connection);
-        } else {
-            unsettled += 1;
+fn take_idle(stack: &mut VecDeque<Idle>, limit_ns: u64) -> Option<Box<Connection>> {
+    while let Some(mut idle) = stack.pop_back() {
+        if idle.since_ns >= limit_ns && idle.connection.http1.is_quiet() {
+            return Some(idle.connection);
         }
     }
     None
 }
 
-/// Of connections whose number is bounded, one that has not settled makes room for a new one.
-fn take_common(common: &Common, limit_ns: u64) -> Option<Connection> {
-    let mut stack = common.0.lock();
-    let depth = stack.len();
-    let found = take_idle(&mut stack, limit_ns, depth);
-    if found.is_none() {
-        stack.pop_front();
-    }
-    // its timer belongs to the runtime of the thread that used it last
-    found.map(|connection| Connection { alarm: Alarm::default(), ..connection })
+fn take_common(common: &Common, limit_ns: u64) -> Option<Box<Connection>> {
+    let mut connection = take_idle(&mut common.0.lock(), limit_ns)?;
+    // its timers belong to the runtime of the thread that used it last
+    connection.alarm = Alarm::default();
+    connection.http1.change_runtime();
+    Some(connection)
 }
 
 fn take_stream(kept: &mut Kept, now_ns: u64, limit_ns: u64) -> Option<Channel> {

@@ -7,11 +7,13 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
+use futures_util::FutureExt as _;
 use futures_util::future::Either;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, timeout};
@@ -19,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use crate::proxy::body::{ForwardBody, Progress, Watch};
 use crate::proxy::check::tell;
 use crate::proxy::config::Balance;
+use crate::proxy::http1::{self, Fault};
 use crate::proxy::outbound::Outbound;
 use crate::proxy::pool::{self, Channel, Held, Lease};
 use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
@@ -48,7 +51,21 @@ pub(crate) enum SendError {
     /// The key lost its authority before the body had ended.
     Lost(Loss),
     /// The upstream broke off, or its answer is not HTTP.
-    Broken(hyper::Error),
+    Broken(Broken),
+}
+
+/// How an upstream broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// Before a byte of an answer.
+    #[error("{0}")]
+    Silent(io::Error),
+    /// Within the head of the answer, if that is what it was.
+    #[error("{0}")]
+    Garbled(io::Error),
+    /// One stream of many, or all of them.
+    #[error("{0}")]
+    Stream(hyper::Error),
 }
 
 impl SendError {
@@ -70,13 +87,15 @@ struct Errand<'c, 'o> {
 }
 
 struct Failure {
-    unsent: Option<Box<Request<ForwardBody>>>,
+    /// The body of a request that was not sent at all.
+    unsent: Option<ForwardBody>,
     error: SendError,
 }
 
 /// The head of an answer, and what its body comes on.
 pub(super) struct Answered {
-    pub(super) response: Response<Incoming>,
+    /// Its body is on a stream of its own, or on the leased connection.
+    pub(super) response: Response<Option<Incoming>>,
     pub(super) lease: Lease,
     /// When the whole exchange must be over.
     pub(super) until: Option<Instant>,
@@ -90,7 +109,6 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         outbound: &Outbound<'_>,
-        memory: HeaderMap,
         body: ForwardBody,
         watch: Option<&Watch>,
     ) -> Result<Answered, SendError> {
@@ -112,13 +130,11 @@ impl Upstream {
         let now_ns = outbound.passage.now_ns;
         let held = self.hold(target, slot);
         let channel = pool::take(target, now_ns, self.idle_ns());
-        let wire = channel.as_ref().map_or(Wire::Http1, Channel::wire);
-        let request = outbound.request(target, wire, memory, body);
         let Some(channel) = channel else {
-            return Box::pin(errand.begin(request, (position, target), held)).await;
+            return Box::pin(errand.begin(body, (position, target), held)).await;
         };
         let mut lease = self.lease(target, channel, held, now_ns);
-        match errand.exchange(&mut lease, request).await {
+        match errand.exchange(&mut lease, target, body).await {
             Ok(response) => {
                 target.health.answered();
                 Ok(Answered { response, lease, until: errand.until })
@@ -128,8 +144,8 @@ impl Upstream {
                 drop(lease);
                 // a channel that was kept may have ended for no fault of the upstream's
                 let (again, error) = errand.again(failure, target);
-                let request = again.ok_or(error)?;
-                Box::pin(errand.begin(request, (position, target), held)).await
+                let body = again.ok_or(error)?;
+                Box::pin(errand.begin(body, (position, target), held)).await
             }
         }
     }
@@ -141,7 +157,6 @@ impl Upstream {
     pub(super) async fn send_upgrade(
         &self,
         outbound: &Outbound<'_>,
-        memory: HeaderMap,
     ) -> Result<Answered, SendError> {
         let until = outbound.total_timeout().map(|total| Instant::now() + total);
         let errand =
@@ -152,8 +167,7 @@ impl Upstream {
         };
         let first = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
         let held = self.hold(first.1, slot);
-        let request = outbound.request(first.1, Wire::Http1, memory, ForwardBody::Empty);
-        errand.begin(request, first, held).await
+        errand.begin(ForwardBody::Empty, first, held).await
     }
 
     fn hold(
@@ -192,7 +206,7 @@ impl<'c> Errand<'c, '_> {
     /// Tries new channels, to one address after the other.
     async fn begin(
         &self,
-        mut request: Request<ForwardBody>,
+        mut body: ForwardBody,
         first: (usize, &'c Target),
         mut held: Option<Box<Held>>,
     ) -> Result<Answered, SendError> {
@@ -202,20 +216,19 @@ impl<'c> Errand<'c, '_> {
         let mut tried = Tried::default();
         for left in (0..MAX_TRIES).rev() {
             let (again, error) = match self.open(target).await {
-                Err(error) => (Some(request), error),
+                Err(error) => (Some(body), error),
                 Ok(channel) => {
                     let wire = channel.wire();
                     let mut lease = upstream.lease(target, channel, held.take(), now_ns);
                     lease.once = self.outbound.upgrades;
-                    self.outbound.aim(&mut request, target, wire);
-                    match self.exchange(&mut lease, request).await {
+                    match self.exchange(&mut lease, target, body).await {
                         Ok(response) => {
                             target.health.answered();
                             return Ok(Answered { response, lease, until: self.until });
                         }
                         Err(Failure { unsent: Some(unsent), .. }) if wire == Wire::Http2 => {
                             // the connection was closed to new streams just before this one
-                            request = *unsent;
+                            body = unsent;
                             held = lease.held.take();
                             continue;
                         }
@@ -232,7 +245,7 @@ impl<'c> Errand<'c, '_> {
             let (Some(unsent), Some(next)) = (again, next) else {
                 return Err(error);
             };
-            request = unsent;
+            body = unsent;
             (position, target) = next;
             let slot = held.take().and_then(|held| held.slot);
             held = upstream.hold(target, slot);
@@ -256,20 +269,19 @@ impl<'c> Errand<'c, '_> {
         opened.unwrap_or(Err(SendError::ConnectTimeout))
     }
 
-    /// The request once more, if it may be sent again, and how it failed.
-    fn again(
-        &self,
-        failure: Failure,
-        target: &Target,
-    ) -> (Option<Request<ForwardBody>>, SendError) {
+    /// The body once more, if the request may be sent again, and how it failed.
+    fn again(&self, failure: Failure, target: &Target) -> (Option<ForwardBody>, SendError) {
         let again = match (failure.unsent, &failure.error) {
-            (Some(unsent), _) => Some(*unsent),
+            (Some(unsent), _) => Some(unsent),
             (None, SendError::Broken(error)) => {
-                let harmless = self.repeatable || (self.empty && was_refused(error));
+                let harmless = match error {
+                    Broken::Silent(_) => self.repeatable,
+                    Broken::Garbled(_) => false,
+                    Broken::Stream(error) => self.repeatable || (self.empty && was_refused(error)),
+                };
                 (harmless && pool::may_repeat(target)).then(|| {
                     self.upstream.repeats.fetch_add(1, Ordering::Relaxed);
-                    let memory = HeaderMap::new();
-                    self.outbound.request(target, Wire::Http1, memory, ForwardBody::Empty)
+                    ForwardBody::Empty
                 })
             }
             (None, _) => None,
@@ -280,29 +292,40 @@ impl<'c> Errand<'c, '_> {
     fn exchange<'l>(
         &'l self,
         lease: &'l mut Lease,
-        request: Request<ForwardBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'l {
-        // sent before anything is waited for, so that the request is in no future's state
+        target: &Target,
+        body: ForwardBody,
+    ) -> impl Future<Output = Result<Response<Option<Incoming>>, Failure>> + 'l {
+        // begun before anything is waited for, so that the request is in no future's state
+        let watch = self.watch;
         let (answer, alarm) = match &mut lease.channel {
             Channel::Connection(it) => {
-                (Either::Left(it.sender.try_send_request(request)), &mut it.alarm)
+                let (outbound, framing) = (self.outbound, self.outbound.framing(&body));
+                it.http1.begin(body, framing, outbound.asks_for_head(), |framing, out| {
+                    outbound.write_head(target, framing, out);
+                });
+                let http1 = &mut it.http1;
+                (Either::Left(poll_fn(move |cx| poll_answer(http1, watch, cx))), &mut it.alarm)
             }
             Channel::Stream(it) => {
-                (Either::Right(it.sender.try_send_request(request)), &mut it.alarm)
+                let request = self.outbound.request(target, body);
+                let answer = it.sender.try_send_request(request).map(move |answered| {
+                    let answer = answered.map_err(|failure| failed(failure, watch))?;
+                    Ok(answer.map(Some))
+                });
+                (Either::Right(answer), &mut it.alarm)
             }
         };
         let first_byte = self.upstream.config.first_byte_timeout;
         let bounded = |due: Instant| self.until.map_or(due, |until| due.min(until));
-        let watch = self.watch;
         async move {
-            let mut answer = std::pin::pin!(answer);
+            let mut answer = pin!(answer);
             let mut asking = Asking { errand: self, vigil: None, moved: None };
             let first_look =
                 if watch.is_some() { first_byte.min(RECHECK_EVERY) } else { first_byte };
             alarm.set(bounded(Instant::now() + first_look));
             poll_fn(|cx| {
                 if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(answered.map_err(|failure| failed(failure, watch)));
+                    return Poll::Ready(answered);
                 }
                 loop {
                     ready!(alarm.poll(cx));
@@ -315,6 +338,31 @@ impl<'c> Errand<'c, '_> {
             .await
         }
     }
+}
+
+/// The head of an answer on a connection of its own.
+fn poll_answer(
+    connection: &mut http1::Connection,
+    watch: Option<&Watch>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<Option<Incoming>>, Failure>> {
+    let fault = match ready!(connection.poll_head(cx)) {
+        Ok((status, headers)) => {
+            let mut response = Response::new(None);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            return Poll::Ready(Ok(response));
+        }
+        Err(fault) => fault,
+    };
+    let unsent = connection.take_unsent();
+    let error = match fault {
+        Fault::Body => SendError::Body(watch.map_or(Progress::Broken, Watch::progress)),
+        Fault::Stalled => SendError::UploadStalled,
+        Fault::Silent(error) => SendError::Broken(Broken::Silent(error)),
+        Fault::Garbled(error) => SendError::Broken(Broken::Garbled(error)),
+    };
+    Poll::Ready(Err(Failure { unsent, error }))
 }
 
 /// Watches over an exchange whose answer is late.
@@ -367,13 +415,13 @@ impl Asking<'_, '_, '_> {
 }
 
 fn failed(mut failure: TrySendError<Request<ForwardBody>>, watch: Option<&Watch>) -> Failure {
-    let unsent = failure.take_message().map(Box::new);
+    let unsent = failure.take_message().map(Request::into_body);
     let error = match watch.map(Watch::progress) {
         Some(fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken)) => {
             SendError::Body(fault)
         }
         Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
-        _ => SendError::Broken(failure.into_error()),
+        _ => SendError::Broken(Broken::Stream(failure.into_error())),
     };
     Failure { unsent, error }
 }

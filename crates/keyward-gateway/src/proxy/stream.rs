@@ -1,4 +1,4 @@
-//! The connection to an upstream, which may not refuse bytes for ever.
+//! The connection below many streams, which may not refuse bytes for ever.
 
 use std::io;
 use std::pin::Pin;

@@ -5,20 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::proxy::address::{Address, Endpoint};
-use crate::proxy::alarm::Alarm;
 use crate::proxy::config::{InvalidUpstream, UpstreamConfig, UpstreamProtocol};
 use crate::proxy::health::Health;
-use crate::proxy::pool::{self, Channel, Common, Connection, Driver};
-use crate::proxy::send::SendError;
+use crate::proxy::http1::{self, Socket};
+use crate::proxy::pool::{self, Channel, Common, Connection};
+use crate::proxy::send::{Broken, SendError};
 use crate::proxy::stream::Stream;
 use crate::proxy::streams::Multiplexed;
 use crate::proxy::tls::{HTTP_2, Tls, Trust};
@@ -61,13 +58,6 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// An open socket.
-pub(super) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Target {
@@ -137,11 +127,17 @@ impl Target {
             turn
         };
         let (socket, wire) = self.reach_any().await.map_err(SendError::Connect)?;
-        match socket {
-            Socket::Tcp(socket) => self.begin(socket, wire, config, now_ns).await,
-            Socket::Unix(socket) => self.begin(socket, wire, config, now_ns).await,
-            Socket::Tls(socket) => self.begin(socket, wire, config, now_ns).await,
+        if wire == Wire::Http1 {
+            let connection = http1::Connection::new(socket, config.body_idle_timeout);
+            return Ok(Channel::Connection(Connection::new(connection)));
         }
+        let socket = Stream::new(socket, config.body_idle_timeout);
+        let broken = |error| SendError::Broken(Broken::Stream(error));
+        let connection = Multiplexed::begin(socket).await.map_err(broken)?;
+        let stream = connection.stream(now_ns);
+        pool::keep(self, connection);
+        let none = || SendError::Connect(io::ErrorKind::ConnectionRefused.into());
+        stream.map(Channel::Stream).ok_or_else(none)
     }
 
     /// A socket, and what is spoken on it.
@@ -191,33 +187,5 @@ impl Target {
         }
         self.wire.store(wire as u8, Ordering::Relaxed);
         Ok(wire)
-    }
-
-    async fn begin<S>(
-        &self,
-        socket: S,
-        wire: Wire,
-        config: &UpstreamConfig,
-        now_ns: u64,
-    ) -> Result<Channel, SendError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let socket = Stream::new(socket, config.body_idle_timeout);
-        if wire == Wire::Http2 {
-            let connection = Multiplexed::begin(socket).await.map_err(SendError::Broken)?;
-            let stream = connection.stream(now_ns);
-            pool::keep(self, connection);
-            let none = || SendError::Connect(io::ErrorKind::ConnectionRefused.into());
-            return stream.map(Channel::Stream).ok_or_else(none);
-        }
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(SendError::Broken)?;
-        // what went wrong is told to whoever waits for the answer
-        let driver = Driver::new(tokio::spawn(connection).abort_handle());
-        Ok(Channel::Connection(Connection { sender, alarm: Alarm::default(), _driver: driver }))
     }
 }

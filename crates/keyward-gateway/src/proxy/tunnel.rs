@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use crate::plane::DataPlane;
 use crate::proxy::Alarm;
 use crate::proxy::body::IdleTimer;
-use crate::proxy::pool::Lease;
+use crate::proxy::http1::Connection;
+use crate::proxy::pool::Held;
 use crate::proxy::standing::{Loss, Standing, Vigil};
 
 /// For how long one side may go on when the other is done: long enough for a last word.
@@ -28,12 +29,13 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// A caller and an upstream that are about to speak with each other directly.
 pub(crate) struct Tunnel {
     pub(super) caller: OnUpgrade,
-    pub(super) upstream: OnUpgrade,
+    /// The upstream's side, which is no longer one of HTTP.
+    pub(super) upstream: Connection,
     pub(super) standing: Standing,
     /// For how long nothing may move.
     pub(super) idle: Duration,
-    /// The upstream's connection, which hands its side over, and what the request holds.
-    pub(super) lease: Lease,
+    /// What the request holds.
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// A tunnel on its way to the connection of its caller, among the extensions of the answer.
@@ -98,22 +100,22 @@ impl Tunnel {
         stopped: impl Future<Output = ()>,
         before_drop: impl FnOnce(TunnelEnd),
     ) -> Passed {
-        let Self { caller, upstream, standing, idle, lease } = self;
+        let Self { caller, mut upstream, standing, idle, held } = self;
         let open = &plane.recorder.metrics.tunnels;
         open.fetch_add(1, Ordering::Relaxed);
         let (mut up, mut down) = (Direction::new(), Direction::new());
         let mut stopped = std::pin::pin!(stopped);
-        let mut handed_over = std::pin::pin!(async { tokio::try_join!(caller, upstream) });
-        let sides = poll_fn(|cx| match stopped.as_mut().poll(cx) {
+        let mut handed_over = std::pin::pin!(caller);
+        let handing_over = poll_fn(|cx| match stopped.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(TunnelEnd::Stopped)),
             Poll::Pending => {
                 handed_over.as_mut().poll(cx).map(|it| it.map_err(|_| TunnelEnd::Broken))
             }
         });
-        let end = match sides.await {
+        let end = match handing_over.await {
             Err(end) => end,
-            Ok((caller, upstream)) => {
-                let (mut caller, mut upstream) = (TokioIo::new(caller), TokioIo::new(upstream));
+            Ok(caller) => {
+                let mut caller = TokioIo::new(caller);
                 let mut ends = Ends::new(standing, idle);
                 let end = poll_fn(|cx| {
                     if stopped.as_mut().poll(cx).is_ready() {
@@ -138,7 +140,7 @@ impl Tunnel {
                 end
             }
         };
-        drop(lease);
+        drop((upstream, held));
         open.fetch_sub(1, Ordering::Relaxed);
         Passed { standing, received: up.bytes, sent: down.bytes, end }
     }

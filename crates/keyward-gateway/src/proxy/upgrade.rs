@@ -7,19 +7,18 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::proxy::alarm::Alarm;
+use crate::answer::Refusal;
+use crate::identity::{Inked, Sheet};
 use crate::proxy::body::PlaneBody;
+use crate::proxy::forward::bad_answer;
 use crate::proxy::headers::strip_response;
-use crate::proxy::pool::{Connection, Driver};
+use crate::proxy::http1;
+use crate::proxy::pool::{Channel, Connection, Lease};
 use crate::proxy::send::{Answered, SendError};
 use crate::proxy::standing::Standing;
-use crate::proxy::stream::Stream;
-use crate::proxy::target::{MAX_RESPONSE_HEADERS, Socket, Target};
+use crate::proxy::target::Target;
 use crate::proxy::tunnel::{Opened, Tunnel};
 use crate::proxy::upstream::Upstream;
 
@@ -42,56 +41,48 @@ fn names_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// Whether an answer agrees to the WebSocket that was asked for.
-pub(super) fn is_agreed(answer: &Response<Incoming>) -> bool {
+pub(super) fn is_agreed<B>(answer: &Response<B>) -> bool {
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && names_websocket(answer.headers())
         && answer.headers().contains_key(SEC_WEBSOCKET_ACCEPT)
 }
 
 /// Says in a head, behind whatever was taken out of it, that the connection changes.
-pub(super) fn say_so(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, UPGRADES.clone());
-    headers.insert(UPGRADE, WEBSOCKET.clone());
+pub(super) fn say_so(sheet: &mut impl Sheet) {
+    sheet.set(&CONNECTION, &UPGRADES);
+    sheet.set(&UPGRADE, &WEBSOCKET);
 }
 
 /// The answer to a caller whose connection is handed over, with the tunnel among its extensions.
+///
+/// # Errors
+/// The answer came on no connection of its own.
 pub(super) fn hand_over(
     caller: OnUpgrade,
     answered: Answered,
     standing: Standing,
     idle: Duration,
-) -> Response<PlaneBody> {
-    let Answered { mut response, lease, .. } = answered;
-    let upstream = hyper::upgrade::on(&mut response);
+) -> Result<Response<PlaneBody>, Refusal> {
+    let Answered { mut response, lease: Lease { channel, held, .. }, .. } = answered;
+    let Channel::Connection(upstream) = channel else {
+        return Err(bad_answer("101 on one stream of many".to_owned()).into());
+    };
     let mut answer = Response::new(PlaneBody::Whole(None));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = std::mem::take(response.headers_mut());
     strip_response(answer.headers_mut(), false);
-    say_so(answer.headers_mut());
-    let tunnel = Tunnel { caller, upstream, standing, idle, lease };
+    say_so(&mut Inked::new(answer.headers_mut()));
+    let tunnel = Tunnel { caller, upstream: upstream.http1, standing, idle, held };
     answer.extensions_mut().insert(Opened::new(tunnel));
-    answer
+    Ok(answer)
 }
 
 /// A connection that may be handed over.
-pub(super) async fn dial(target: &Target, upstream: &Upstream) -> Result<Connection, SendError> {
-    let idle = upstream.config.body_idle_timeout;
-    match target.reach_http1().await.map_err(SendError::Connect)? {
-        Socket::Tcp(socket) => begin(Stream::new(socket, idle)).await,
-        Socket::Unix(socket) => begin(Stream::new(socket, idle)).await,
-        Socket::Tls(socket) => begin(Stream::new(socket, idle)).await,
-    }
-}
-
-async fn begin<S>(socket: S) -> Result<Connection, SendError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(MAX_RESPONSE_HEADERS)
-        .handshake(TokioIo::new(socket))
-        .await
-        .map_err(SendError::Broken)?;
-    let driver = Driver::new(tokio::spawn(connection.with_upgrades()).abort_handle());
-    Ok(Connection { sender, alarm: Alarm::default(), _driver: driver })
+pub(super) async fn dial(
+    target: &Target,
+    upstream: &Upstream,
+) -> Result<Box<Connection>, SendError> {
+    let socket = target.reach_http1().await.map_err(SendError::Connect)?;
+    let connection = http1::Connection::new(socket, upstream.config.body_idle_timeout);
+    Ok(Connection::new(connection))
 }

@@ -14,19 +14,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http1::chunked::{Chunked, Step};
 use crate::proxy::body::IdleTimer;
 use crate::proxy::{Opened, Tunnel};
 use crate::server::ConnectionLimits;
 use crate::server::linger::Linger;
 use crate::server::lookout::Stream;
 use crate::server::transport::Transport;
-use chunked::{Chunked, Step};
 use head::Framing;
 pub use head::head_length;
 pub(crate) use head::{BadHead, MAX_HEADERS};
 pub(super) use head::{is_carried_verbatim, is_host};
 
-mod chunked;
 mod head;
 
 /// Bytes that a new connection's buffer holds; it grows up to the limit of a head.
