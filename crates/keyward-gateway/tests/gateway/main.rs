@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod answers;
 mod asking;
 mod decisions;
 mod embedded;

@@ -106,20 +106,17 @@ impl Connection {
             match self.take_head() {
                 Ok(Some(head)) => {
                     self.answer = head.body;
-                    self.keeps = head.keeps && head.status != StatusCode::SWITCHING_PROTOCOLS;
+                    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                    self.keeps = head.keeps && !switches && self.send_error.is_none();
                     return Poll::Ready(Ok((head.status, head.headers)));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(Fault::Garbled(error))),
             }
-            let read = match self.poll_read_more(cx) {
-                // an upstream that takes nothing more may have said why, but not later than that
-                Poll::Pending => match self.send_error.take() {
-                    None => return Poll::Pending,
-                    Some(error) => Err(error),
-                },
-                Poll::Ready(Ok(0)) => Err(self.send_error.take().unwrap_or_else(closed)),
-                Poll::Ready(read) => read,
+            // an upstream that takes nothing more may have said why
+            let read = match ready!(self.poll_read_more(cx)) {
+                Ok(0) => Err(self.send_error.take().unwrap_or_else(closed)),
+                read => read,
             };
             if let Err(error) = read {
                 let fault = if self.begun { Fault::Garbled } else { Fault::Silent };

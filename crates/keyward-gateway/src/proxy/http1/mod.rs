@@ -7,5 +7,8 @@ mod head;
 mod socket;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use connection::{Connection, Fault};
 pub(super) use socket::Socket;
