@@ -47,6 +47,14 @@ impl Timestamp {
         self.0.div_euclid(SECOND_MS)
     }
 
+    /// As a date of HTTP, such as `Sun, 22 Nov 2026 16:00:00 GMT` (RFC 9110 §5.6.7).
+    pub fn to_http_date(self) -> String {
+        let instant = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();
+        let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+        // the range of this type is that of years with four digits
+        printer.timestamp_to_rfc9110_string(&instant).unwrap_or_default()
+    }
+
     /// The instant `millis` later (earlier when negative), cut to the range of the type.
     pub const fn plus_ms(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
@@ -102,6 +110,14 @@ mod tests {
         assert_eq!(instant.to_string(), "2027-01-15T08:00:00.123Z");
         assert_eq!(instant.to_string().parse(), Ok(instant));
         assert_eq!("tomorrow".parse::<Timestamp>(), Err(InvalidTimestamp));
+    }
+
+    #[test]
+    fn writes_dates_of_http() {
+        let date = |millis| Timestamp::from_millis(millis).to_http_date();
+        assert_eq!(date(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(!Timestamp::MAX.to_http_date().is_empty());
+        assert!(!Timestamp::MIN.to_http_date().is_empty());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! The internal listener: verify, forward-auth, and what the binary serves beside them.
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::forward_auth::{self, CHECK_PATH, Contract};
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
-use crate::server::{Arrival, Fallback};
+use crate::server::{Arrival, ArrivingBody, Fallback};
 use crate::verify::{self, VERIFY_PATH};
 
 /// Answers one request of the internal listener.
@@ -14,7 +13,7 @@ pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
     fallback: &Fallback,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     let path = request.uri().path();
     if arrival.bad_head.is_some() || path == VERIFY_PATH {

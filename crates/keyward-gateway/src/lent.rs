@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::answer::mark;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::request_id;
-use crate::server::{Arrival, Fallback};
+use crate::server::{Arrival, ArrivingBody, Fallback};
 
 /// Where a request of a lent listener came from; among its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
     fallback: &Fallback,
-    mut request: Request<Incoming>,
+    mut request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     if let Err(refusal) = arrival.admit() {
         let id = request_id::next(plane.clock.as_ref(), plane.clock.now());

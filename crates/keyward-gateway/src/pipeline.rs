@@ -10,7 +10,6 @@ use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use keyward_core::authority::Wanted;
 use keyward_core::catalog::RouteMatch;
@@ -32,7 +31,7 @@ use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
-use crate::server::{Arrival, ListenerEnvironments, Stage};
+use crate::server::{Arrival, ArrivingBody, ListenerEnvironments, Stage};
 
 pub(crate) use vouch::{Addressee, vouch};
 
@@ -46,7 +45,7 @@ pub(crate) type Staged<T> = Result<T, Refusal>;
 pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     let (mut parts, body) = request.into_parts();
     let entrance = Entrance {
@@ -132,7 +131,11 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    async fn answer(&mut self, parts: &mut Parts, body: Incoming) -> Staged<Response<PlaneBody>> {
+    async fn answer(
+        &mut self,
+        parts: &mut Parts,
+        body: ArrivingBody,
+    ) -> Staged<Response<PlaneBody>> {
         let target = self.read(parts)?;
         let permit = self.permit(parts, target).await?;
         match &permit.route().builtin {
@@ -410,7 +413,7 @@ impl<'p> Exchange<'p> {
         &self,
         permit: Permit<'p>,
         parts: &mut Parts,
-        body: Incoming,
+        body: ArrivingBody,
     ) -> Staged<Response<PlaneBody>> {
         let product = &self.plane.product;
         let Some(key) = &self.record.key else {

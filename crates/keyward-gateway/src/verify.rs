@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
 
 use keyward_api::Bounded as _;
 use keyward_api::verify::{
@@ -29,7 +28,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::recall::{Found, recognize};
 use crate::request_id;
-use crate::server::Arrival;
+use crate::server::{Arrival, ArrivingBody};
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
@@ -46,7 +45,7 @@ pub const MAX_VERIFY_BODY_BYTES: usize = 16 * 1024;
 pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     let now = plane.clock.now();
     let id = request_id::next(plane.clock.as_ref(), now);
@@ -60,7 +59,7 @@ pub(crate) async fn serve(
 async fn answer(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
     now: Timestamp,
 ) -> std::result::Result<Response<PlaneBody>, Refusal> {
     arrival.admit()?;

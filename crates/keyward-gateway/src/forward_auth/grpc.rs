@@ -11,7 +11,6 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Incoming;
 use prost::Message as _;
 
 use keyward_core::error::{Error, ErrorCode};
@@ -26,7 +25,7 @@ use crate::identity;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::speaks_of_caller;
-use crate::server::Arrival;
+use crate::server::{Arrival, ArrivingBody};
 
 /// The path of the call.
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -53,7 +52,7 @@ pub(crate) async fn check(
     plane: &DataPlane,
     forward_auth: &ForwardAuth,
     arrival: &Arrival,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     let (parts, body) = request.into_parts();
     let is_grpc = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()));

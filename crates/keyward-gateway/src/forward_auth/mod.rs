@@ -13,7 +13,6 @@ use std::net::IpAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 
 use keyward_core::error::{Error, ErrorCode, Result};
 
@@ -23,7 +22,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::speaks_of_caller;
 use crate::request_id;
-use crate::server::Arrival;
+use crate::server::{Arrival, ArrivingBody};
 
 use asked::Asked;
 
@@ -77,7 +76,7 @@ pub(crate) async fn serve(
     forward_auth: &ForwardAuth,
     arrival: &Arrival,
     contract: Contract,
-    request: Request<Incoming>,
+    request: Request<ArrivingBody>,
 ) -> Response<PlaneBody> {
     // a body is none of our business; its connection ends with it unread
     let (parts, _) = request.into_parts();

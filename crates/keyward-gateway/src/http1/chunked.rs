@@ -52,15 +52,6 @@ enum State {
     LastFeed,
 }
 
-/// What follows the bytes that were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// More of this body.
-    More,
-    /// The next head.
-    Ended,
-}
-
 /// What the bytes are that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
@@ -85,24 +76,6 @@ impl Chunked {
     /// with which old servers fill sizes up, are read over (RFC 9112 §7.1.1).
     pub(crate) const fn of_answer() -> Self {
         Self { skips_extensions: true, ..Self::new() }
-    }
-
-    /// Reads on; says how many bytes belong to this body.
-    ///
-    /// # Errors
-    /// The framing is malformed.
-    pub(crate) fn read(&mut self, bytes: &[u8]) -> io::Result<(usize, Step)> {
-        let mut at = 0;
-        loop {
-            let (count, piece) = self.next(bytes.get(at..).unwrap_or_default())?;
-            at += count;
-            if piece == Piece::Ended {
-                return Ok((at, Step::Ended));
-            }
-            if count == 0 {
-                return Ok((at, Step::More));
-            }
-        }
     }
 
     /// Reads bytes of one kind, and says how many they are: none only when there are none.
@@ -203,8 +176,20 @@ fn broken() -> io::Error {
 mod tests {
     use super::*;
 
-    fn whole(text: &str) -> Option<(usize, Step)> {
-        Chunked::new().read(text.as_bytes()).ok()
+    /// How many bytes belong to a body, and whether they are all of it.
+    fn read(mut chunked: Chunked, text: &str) -> Option<(usize, bool)> {
+        let mut at = 0;
+        loop {
+            let (count, piece) = chunked.next(&text.as_bytes()[at..]).ok()?;
+            at += count;
+            if count == 0 || piece == Piece::Ended {
+                return Some((at, count > 0));
+            }
+        }
+    }
+
+    fn whole(text: &str) -> Option<(usize, bool)> {
+        read(Chunked::new(), text)
     }
 
     #[test]
@@ -217,14 +202,14 @@ mod tests {
             "1\r\na\r\n0\r\nx-sum: 1\r\ny:\r\n\r\n",
         ] {
             let with_next = format!("{body}GET / HTTP/1.1\r\n");
-            assert_eq!(whole(&with_next), Some((body.len(), Step::Ended)), "{body:?}");
+            assert_eq!(whole(&with_next), Some((body.len(), true)), "{body:?}");
             let mut bytewise = Chunked::new();
             for (at, byte) in body.bytes().enumerate() {
-                let step = bytewise.read(&[byte]).unwrap().1;
-                assert_eq!(step == Step::Ended, at + 1 == body.len(), "{body:?} at {at}");
+                let piece = bytewise.next(&[byte]).unwrap().1;
+                assert_eq!(piece == Piece::Ended, at + 1 == body.len(), "{body:?} at {at}");
             }
         }
-        assert_eq!(whole("5\r\nhel"), Some((6, Step::More)));
+        assert_eq!(whole("5\r\nhel"), Some((6, false)));
     }
 
     #[test]
@@ -257,9 +242,9 @@ mod tests {
 
     #[test]
     fn extensions_of_answers_are_read_over() {
-        let of_answer = |text: &str| Chunked::of_answer().read(text.as_bytes()).ok();
+        let of_answer = |text: &str| read(Chunked::of_answer(), text);
         for body in ["5;a=\"b;c\"\r\nhello\r\n0;last\r\n\r\n", "5   \r\nhello\r\n0 \r\n\r\n"] {
-            assert_eq!(of_answer(body), Some((body.len(), Step::Ended)), "{body:?}");
+            assert_eq!(of_answer(body), Some((body.len(), true)), "{body:?}");
         }
         let long = format!("5;{}\r\nhello\r\n", "x".repeat(1_100));
         for body in [";\r\n", "5;a\nhello\r\n", "5;a\0\r\n", long.as_str()] {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::proxy::http1::Connection;
 use crate::proxy::pool::Lease;
 use crate::proxy::trailers::Of;
+use crate::server::ArrivingBody;
 
 /// The error of a body that did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +31,31 @@ pub enum BodyError {
     TooLarge,
     /// The connection broke, or the framing is wrong.
     #[error("the body broke off: {0}")]
-    Broken(#[from] hyper::Error),
-    /// The connection to the upstream broke, or its framing is wrong.
-    #[error("the body broke off: {0}")]
-    BrokenUpstream(#[from] io::Error),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
     /// The answer was complete before the body was.
     #[error("the answer came before the end of the body")]
     Abandoned,
     /// The source of the body failed.
     #[error("the source of the body failed: {0}")]
     Source(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl BodyError {
+    pub(crate) fn broken(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Broken(why.into())
+    }
+}
+
+impl From<io::Error> for BodyError {
+    fn from(error: io::Error) -> Self {
+        Self::broken(error)
+    }
+}
+
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::broken(error)
+    }
 }
 
 /// A body whose type was left behind, as the rest of the internal listener answers with.
@@ -189,7 +205,7 @@ pub(crate) enum ForwardBody {
 }
 
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    incoming: ArrivingBody,
     left: u64,
     idle: IdleTimer,
     watch: Watch,
@@ -198,7 +214,7 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: ArrivingBody,
         bounds: BodyBounds,
         tenant_header: Option<HeaderName>,
     ) -> (Self, Watch) {
@@ -238,7 +254,7 @@ impl RequestBody {
                 passing.map(Frame::trailers)
             }),
             Some(Err(error)) => {
-                return Poll::Ready(Some(self.fail(Progress::Broken, error.into())));
+                return Poll::Ready(Some(self.fail(Progress::Broken, error)));
             }
             None => None,
         };

@@ -5,7 +5,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use keyward_core::decision::Permit;
 use keyward_core::error::{Error, ErrorCode, Result as Checked};
@@ -21,6 +20,7 @@ use crate::proxy::standing::Loss;
 use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
 use crate::record;
+use crate::server::ArrivingBody;
 
 const BAD_ANSWER: &str = "The API behind this gateway broke off or answered unintelligibly";
 
@@ -31,28 +31,29 @@ pub(crate) async fn forward(
     upstream: &Upstream,
     passage: &Passage<'_>,
     parts: &mut Parts,
-    body: Incoming,
+    body: ArrivingBody,
 ) -> Result<Response<PlaneBody>, Refusal> {
     let bounds =
         BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
     let allowed = permit.route().forwarding.websocket;
-    let caller = if allowed { upgrade::asked_for(parts, &body) } else { None };
+    let upgrades = allowed && upgrade::asked_for(parts, &body);
     let (body, watch) = bounded(body, bounds, passage.tenant_header)?;
     let path = origin_form(&parts.uri)?;
     let mut outbound = Outbound::new(upstream, passage, permit.route(), parts, path);
-    outbound.upgrades = caller.is_some();
-    let sent = match caller {
-        None => upstream.send(&outbound, body, watch.as_ref()).await,
+    outbound.upgrades = upgrades;
+    let sent = if upgrades {
         // rare and large, so not a part of every request's state
-        Some(_) => Box::pin(upstream.send_upgrade(&outbound)).await,
+        Box::pin(upstream.send_upgrade(&outbound)).await
+    } else {
+        upstream.send(&outbound, body, watch.as_ref()).await
     };
     let sent = sent.map_err(|error| refusal(error, upstream, &outbound))?;
     if sent.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(caller) = caller.filter(|_| upgrade::is_agreed(&sent.response)) else {
+        if !(upgrades && upgrade::is_agreed(&sent.response)) {
             return Err(bad_answer("101 to something else than was asked for".to_owned()).into());
-        };
+        }
         let idle = upstream.config.websocket_idle_timeout;
-        return upgrade::hand_over(caller, sent, outbound.standing(), idle);
+        return upgrade::hand_over(sent, outbound.standing(), idle);
     }
     let Answered { response, lease, until } = sent;
     let (mut head, stream) = response.into_parts();
@@ -75,7 +76,7 @@ pub(crate) async fn forward(
 }
 
 fn bounded(
-    body: Incoming,
+    body: ArrivingBody,
     bounds: BodyBounds,
     tenant_header: Option<&HeaderName>,
 ) -> Checked<(ForwardBody, Option<Watch>)> {

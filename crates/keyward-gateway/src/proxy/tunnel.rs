@@ -8,8 +8,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -26,9 +24,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of each direction that wait to be taken.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// A caller and an upstream that are about to speak with each other directly.
+/// An upstream that is about to speak with a caller directly.
 pub(crate) struct Tunnel {
-    pub(super) caller: OnUpgrade,
     /// The upstream's side, which is no longer one of HTTP.
     pub(super) upstream: Connection,
     pub(super) standing: Standing,
@@ -92,54 +89,38 @@ pub(crate) struct Passed {
 }
 
 impl Tunnel {
-    /// Carries bytes until a side is done, the key loses its authority, or the node stops. The
-    /// caller's side is dropped only when `before_drop` has been told how it ended.
+    /// Carries bytes until a side is done, the key loses its authority, or the node stops.
     pub(crate) async fn run(
         self,
+        caller: &mut (impl AsyncRead + AsyncWrite + Unpin),
         plane: &DataPlane,
         stopped: impl Future<Output = ()>,
-        before_drop: impl FnOnce(TunnelEnd),
     ) -> Passed {
-        let Self { caller, mut upstream, standing, idle, held } = self;
+        let Self { mut upstream, standing, idle, held } = self;
         let open = &plane.recorder.metrics.tunnels;
         open.fetch_add(1, Ordering::Relaxed);
         let (mut up, mut down) = (Direction::new(), Direction::new());
         let mut stopped = std::pin::pin!(stopped);
-        let mut handed_over = std::pin::pin!(caller);
-        let handing_over = poll_fn(|cx| match stopped.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(TunnelEnd::Stopped)),
-            Poll::Pending => {
-                handed_over.as_mut().poll(cx).map(|it| it.map_err(|_| TunnelEnd::Broken))
+        let mut ends = Ends::new(standing, idle);
+        let end = poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(TunnelEnd::Stopped);
             }
-        });
-        let end = match handing_over.await {
-            Err(end) => end,
-            Ok(caller) => {
-                let mut caller = TokioIo::new(caller);
-                let mut ends = Ends::new(standing, idle);
-                let end = poll_fn(|cx| {
-                    if stopped.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(TunnelEnd::Stopped);
-                    }
-                    if let Poll::Ready(loss) = ends.poll_lost(plane, cx) {
-                        return Poll::Ready(TunnelEnd::Lost(loss));
-                    }
-                    let before = up.bytes + down.bytes;
-                    let to_upstream = up.poll(cx, &mut caller, &mut upstream);
-                    let to_caller = down.poll(cx, &mut upstream, &mut caller);
-                    if to_upstream.is_ready() != to_caller.is_ready() {
-                        ends.linger();
-                    }
-                    if let Poll::Ready(end) = both(to_upstream, to_caller) {
-                        return Poll::Ready(end);
-                    }
-                    ends.poll_idle(up.bytes + down.bytes != before, cx)
-                })
-                .await;
-                before_drop(end);
-                end
+            if let Poll::Ready(loss) = ends.poll_lost(plane, cx) {
+                return Poll::Ready(TunnelEnd::Lost(loss));
             }
-        };
+            let before = up.bytes + down.bytes;
+            let to_upstream = up.poll(cx, caller, &mut upstream);
+            let to_caller = down.poll(cx, &mut upstream, caller);
+            if to_upstream.is_ready() != to_caller.is_ready() {
+                ends.linger();
+            }
+            if let Poll::Ready(end) = both(to_upstream, to_caller) {
+                return Poll::Ready(end);
+            }
+            ends.poll_idle(up.bytes + down.bytes != before, cx)
+        })
+        .await;
         drop((upstream, held));
         open.fetch_sub(1, Ordering::Relaxed);
         Passed { standing, received: up.bytes, sent: down.bytes, end }

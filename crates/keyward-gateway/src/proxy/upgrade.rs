@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use crate::answer::Refusal;
 use crate::identity::{Inked, Sheet};
@@ -21,16 +19,18 @@ use crate::proxy::standing::Standing;
 use crate::proxy::target::Target;
 use crate::proxy::tunnel::{Opened, Tunnel};
 use crate::proxy::upstream::Upstream;
+use crate::server::ArrivingBody;
 
 static WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 static UPGRADES: HeaderValue = HeaderValue::from_static("upgrade");
 
-/// The caller's side of a connection that a request without a body asks to turn into a WebSocket.
-/// Only HTTP/1.1 has one.
-pub(super) fn asked_for(parts: &mut Parts, body: &Incoming) -> Option<OnUpgrade> {
-    let asked =
-        parts.method == Method::GET && body.is_end_stream() && names_websocket(&parts.headers);
-    if asked { parts.extensions.remove::<OnUpgrade>() } else { None }
+/// Whether a request without a body asks to turn its connection into a WebSocket, as one of
+/// HTTP/1.1 can.
+pub(super) fn asked_for(parts: &Parts, body: &ArrivingBody) -> bool {
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && body.is_end_stream()
+        && names_websocket(&parts.headers)
 }
 
 /// Whether a message names WebSocket and nothing else.
@@ -58,7 +58,6 @@ pub(super) fn say_so(sheet: &mut impl Sheet) {
 /// # Errors
 /// The answer came on no connection of its own.
 pub(super) fn hand_over(
-    caller: OnUpgrade,
     answered: Answered,
     standing: Standing,
     idle: Duration,
@@ -72,7 +71,7 @@ pub(super) fn hand_over(
     *answer.headers_mut() = std::mem::take(response.headers_mut());
     strip_response(answer.headers_mut(), false);
     say_so(&mut Inked::new(answer.headers_mut()));
-    let tunnel = Tunnel { caller, upstream: upstream.http1, standing, idle, held };
+    let tunnel = Tunnel { upstream: upstream.http1, standing, idle, held };
     answer.extensions_mut().insert(Opened::new(tunnel));
     Ok(answer)
 }

@@ -17,8 +17,9 @@ use keyward_core::environment::EnvironmentSet;
 use keyward_core::ip::canonical;
 
 use crate::plane::DataPlane;
-use crate::server::connection::{Fallback, Serving, Task, serve};
+use crate::server::connection::{Fallback, Serving, Task};
 use crate::server::entrance::enter;
+use crate::server::http1::serve;
 use crate::server::{
     ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, Protocols, RuntimeShape,
     Stage,

@@ -1,20 +1,14 @@
-//! One connection from its first byte to its last.
+//! What every connection needs, whatever it speaks, and the answers under way on it.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
 
@@ -22,17 +16,15 @@ use crate::internal;
 use crate::lent;
 use crate::pipeline;
 use crate::plane::DataPlane;
+use crate::proxy::Standing;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
-use crate::proxy::{Opened, Standing, Tunnel, TunnelEnd};
-use crate::record;
-use crate::server::guard::{Guard, Turn};
-use crate::server::lookout::Lookout;
-use crate::server::transport::Transport;
+use crate::server::arriving::ArrivingBody;
+use crate::server::lookout::Stream;
 use crate::server::{Arrival, ConnectionLimits, Listener, Protocols, Stage};
 
 /// Answers what the data plane does not: the rest of the internal listener.
 pub type Fallback =
-    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<BoxedBody>> + Send + Sync>;
+    Arc<dyn Fn(Request<ArrivingBody>) -> BoxFuture<'static, Response<BoxedBody>> + Send + Sync>;
 
 /// What a listener does with a request.
 #[derive(Clone)]
@@ -59,7 +51,7 @@ impl Serving {
     pub(super) async fn answer(
         &self,
         arrival: &Arrival,
-        request: Request<Incoming>,
+        request: Request<ArrivingBody>,
     ) -> Response<PlaneBody> {
         let plane = &self.plane;
         match &self.task {
@@ -67,101 +59,6 @@ impl Serving {
             Task::Internal(fallback) => internal::serve(plane, arrival, fallback, request).await,
             Task::Lent(fallback) => lent::serve(plane, arrival, fallback, request).await,
         }
-    }
-}
-
-/// Serves a connection until it ends, or until it is idle while the listener drains.
-/// `first` was read from the stream before.
-pub(super) async fn serve<S: Transport>(
-    serving: Arc<Serving>,
-    stream: S,
-    first: Vec<u8>,
-    peer: std::net::IpAddr,
-) {
-    let turn = Turn::new();
-    let guard = Guard::new(stream, first, Arc::clone(&turn), &serving.limits);
-    let mut stage = serving.listener.stage.clone();
-    let service = service_fn(|request| {
-        let bad_head = turn.begin();
-        let flight = Flight(Arc::clone(&turn));
-        let serving = Arc::clone(&serving);
-        async move {
-            let listener = Arc::clone(&serving.listener);
-            let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
-            let mut response = serving.answer(&arrival, request).await;
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if switches && let Some(opened) = response.extensions_mut().remove::<Opened>() {
-                flight.0.switch(opened);
-            }
-            let standing = arrival.standing.into_inner();
-            let mut response = response.map(|body| InFlight::new(body, standing, flight));
-            if serving.listener.is_leaving() && !switches {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    // the guard bounds heads, lengths and waiting more strictly than hyper would
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(guard), service);
-    let connection = connection.with_upgrades();
-    let connection = std::pin::pin!(connection);
-    let lookout = Lookout::new(Arc::clone(&turn));
-    let mut watched = Watched { connection, lookout, plane: &serving.plane };
-    // a broken connection has nobody left to tell
-    while let Some(changed) = next_stage(Pin::new(&mut watched), &mut stage).await {
-        let reached = *stage.borrow_and_update();
-        if reached < Stage::Draining && changed.is_ok() {
-            continue;
-        }
-        watched.connection.as_mut().graceful_shutdown();
-        if reached == Stage::Stopped {
-            break;
-        }
-        if changed.is_err() {
-            // the server was dropped without a drain: no deadline will come
-            watched.await;
-            break;
-        }
-    }
-    if let Some(tunnel) = turn.take_tunnel() {
-        // rare and large, so not a part of every connection's state
-        Box::pin(carry(tunnel, &serving.plane, &turn, stage)).await;
-    }
-}
-
-/// Carries the bytes of a connection that was handed over, until this node stops.
-async fn carry(tunnel: Tunnel, plane: &DataPlane, turn: &Turn, mut stage: watch::Receiver<Stage>) {
-    let stopped = async {
-        if stage.wait_for(|stage| *stage == Stage::Stopped).await.is_err() {
-            // the server was dropped without a drain: no deadline will come
-            std::future::pending::<()>().await;
-        }
-    };
-    let passed = tunnel.run(plane, stopped, |end| {
-        // an end that was not meant must not look like one that was
-        if end != TunnelEnd::Closed {
-            turn.stream.cut();
-        }
-    });
-    record::tunnel_closed(plane, &passed.await);
-}
-
-/// A connection that ends also when its stream loses its authority.
-struct Watched<'c, C> {
-    connection: Pin<&'c mut C>,
-    lookout: Lookout,
-    plane: &'c DataPlane,
-}
-
-impl<C: Future> Future for Watched<'_, C> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let it = self.get_mut();
-        if it.connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        it.lookout.poll_lost(it.plane, cx)
     }
 }
 
@@ -189,7 +86,7 @@ pub(super) async fn next_stage(
 }
 
 /// Says that an answer is over, when it is dropped.
-pub(super) struct Flight(pub(super) Arc<Turn>);
+pub(super) struct Flight(pub(super) Arc<Stream>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
@@ -236,7 +133,7 @@ impl InFlight {
         } else if !self.body.is_end_stream() {
             self.seen = Seen::Lasting;
             if let Some(standing) = self.standing {
-                self.flight.0.stream.begin(standing);
+                self.flight.0.begin(standing);
             }
         }
     }

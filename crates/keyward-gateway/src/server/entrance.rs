@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::HandshakeFailure;
-use crate::server::connection::{Serving, serve};
+use crate::server::connection::Serving;
+use crate::server::http1::serve;
 use crate::server::tls::{ALPN_H2, Tls};
 use crate::server::{Stage, http2};
 

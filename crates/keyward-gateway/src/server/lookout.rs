@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::plane::DataPlane;
 use crate::proxy::{Alarm, Standing, Vigil};
 use crate::record;
-use crate::server::guard::Turn;
 
 /// The stream that a connection carries, once its body lasts.
 #[derive(Default)]
@@ -48,20 +47,20 @@ impl Stream {
 
 /// Looks after the streams of one connection, one after the other.
 pub(super) struct Lookout {
-    turn: Arc<Turn>,
+    stream: Arc<Stream>,
     /// Made for the first body that lasts, and kept for those that follow.
     alarm: Alarm,
     armed_for_ns: u64,
 }
 
 impl Lookout {
-    pub(super) fn new(turn: Arc<Turn>) -> Self {
-        Self { turn, alarm: Alarm::default(), armed_for_ns: 0 }
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Self { stream, alarm: Alarm::default(), armed_for_ns: 0 }
     }
 
     /// Ready when the stream under way has lost its authority; that is recorded then.
     pub(super) fn poll_lost(&mut self, plane: &DataPlane, cx: &mut Context<'_>) -> Poll<()> {
-        let stream = &self.turn.stream;
+        let stream = &self.stream;
         if !stream.lasts.load(Ordering::Relaxed) {
             return Poll::Pending;
         }

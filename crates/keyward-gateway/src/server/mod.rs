@@ -1,9 +1,10 @@
 //! Listeners of the data plane: accept loops, connections, drain.
 
 mod accept;
+mod arriving;
 mod connection;
 mod entrance;
-mod guard;
+mod http1;
 mod http2;
 mod linger;
 mod lookout;
@@ -21,9 +22,10 @@ use crate::answer::Refusal;
 use crate::proxy::Standing;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
+pub use arriving::ArrivingBody;
 pub use connection::Fallback;
-pub(crate) use guard::BadHead;
-pub use guard::head_length;
+pub(crate) use http1::BadHead;
+pub use http1::head_length;
 pub use options::{
     ConnectionLimits, GatewayOptions, ListenerEnvironments, Protocols, RuntimeShape,
     WHOLE_BODY_TIMEOUT,

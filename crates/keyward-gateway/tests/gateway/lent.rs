@@ -14,7 +14,7 @@ use crate::support::*;
 
 /// Answers with the method, the path and the caller, once the body is there.
 fn telling() -> Fallback {
-    Arc::new(|request: http::Request<hyper::body::Incoming>| {
+    Arc::new(|request: http::Request<keyward_gateway::ArrivingBody>| {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_or(0, |whole| whole.to_bytes().len());

@@ -31,7 +31,7 @@ fn verify_with(policy: PlanePolicy) -> Verify {
 fn verify_within(policy: PlanePolicy, limits: ConnectionLimits) -> Verify {
     let world = World::new();
     let plane = world.plane_with(Vec::new(), policy, None);
-    let fallback: Fallback = Arc::new(|request: http::Request<hyper::body::Incoming>| {
+    let fallback: Fallback = Arc::new(|request: http::Request<keyward_gateway::ArrivingBody>| {
         Box::pin(async move {
             let text = Bytes::from(format!("elsewhere: {}", request.uri().path()));
             let body: BoxedBody = BoxedBody::new(Full::from(text).map_err(|never| match never {}));

@@ -10,8 +10,8 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use crate::http1::reading::{Reading, Taken};
 use crate::proxy::body::{ForwardBody, IdleTimer};
-use crate::proxy::http1::body::{Reading, Taken};
 use crate::proxy::http1::head::{self, Head, Seeker, malformed};
 use crate::proxy::http1::socket::Socket;
 use crate::proxy::http1::upload::{SendFault, Upload};

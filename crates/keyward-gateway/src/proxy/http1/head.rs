@@ -8,7 +8,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use httparse::{Header, ParserConfig, Status};
 
-use crate::proxy::http1::body::Reading;
+use crate::http1::chunked::Chunked;
+use crate::http1::reading::Reading;
 use crate::proxy::target::MAX_RESPONSE_HEADERS;
 
 /// Bytes of the head of an answer.
@@ -168,7 +169,7 @@ impl Framing {
         match self.length {
             Some(0) => Reading::Ended,
             Some(length) => Reading::Length(length),
-            None if self.is_chunked => Reading::chunked(),
+            None if self.is_chunked => Reading::chunked(Chunked::of_answer()),
             None => Reading::UntilClose,
         }
     }

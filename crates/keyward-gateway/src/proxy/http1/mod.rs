@@ -1,7 +1,6 @@
 //! HTTP/1.1 with upstreams. A connection has no task of its own: whoever waits for an answer, or
 //! reads its body, drives what is still sent as well.
 
-mod body;
 mod connection;
 mod head;
 mod socket;

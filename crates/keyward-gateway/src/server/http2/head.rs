@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use crate::server::guard::{BadHead, MAX_HEADERS, is_carried_verbatim, is_host};
+use crate::server::http1::{BadHead, MAX_HEADERS, is_carried_verbatim, is_host};
 
 /// Bytes that a field has in HTTP/1.1 besides name and value.
 const FIELD_OVERHEAD: usize = 4;

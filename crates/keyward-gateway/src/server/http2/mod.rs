@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::proxy::body::IdleTimer;
+use crate::server::arriving::ArrivingBody;
 use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Stage};
@@ -118,13 +119,13 @@ fn answer(
         let bad_head = head::read(&mut parts, serving.limits.max_header_bytes);
         let listener = Arc::clone(&serving.listener);
         let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
-        let request = Request::from_parts(parts, body);
+        let request = Request::from_parts(parts, ArrivingBody::stream(body));
         let mut response = serving.answer(&arrival, request).await;
         // a connection goes on whatever happens to one stream (RFC 9113 §8.2.2)
         response.headers_mut().remove(CONNECTION);
         let standing = arrival.standing.into_inner();
         response.map(|body| {
-            let body = InFlight::new(body, standing, Flight(Arc::clone(&pace.turn)));
+            let body = InFlight::new(body, standing, Flight(Arc::clone(&pace.stream)));
             Pieces::new(body, pace)
         })
     }

@@ -15,8 +15,7 @@ use parking_lot::Mutex;
 use crate::plane::DataPlane;
 use crate::proxy::body::{BodyError, IdleTimer};
 use crate::server::connection::InFlight;
-use crate::server::guard::Turn;
-use crate::server::lookout::Lookout;
+use crate::server::lookout::{Lookout, Stream};
 
 /// Bytes of an answer that are given away at a time. What is given away waits for the caller's
 /// windows, out of reach.
@@ -24,7 +23,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// How far the answer of a stream has got.
 pub(super) struct Pace {
-    pub(super) turn: Arc<Turn>,
+    pub(super) stream: Arc<Stream>,
     /// Pieces that were given away.
     pieces: AtomicU64,
     /// Whether the next one waits until the caller takes the last.
@@ -56,7 +55,7 @@ impl Streams {
     pub(super) fn begin(&self) -> Arc<Pace> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let pace = Arc::new(Pace {
-            turn: Turn::new(),
+            stream: Arc::default(),
             pieces: AtomicU64::new(0),
             waits_for_caller: AtomicBool::new(false),
         });
@@ -113,7 +112,7 @@ impl Drop for Open {
 /// nothing for too long. A stream that is dropped before its end is reset, and no other.
 async fn run(stream: impl Future<Output = ()>, pace: &Pace, streams: &Streams) {
     let mut stream = pin!(stream);
-    let mut lookout = Lookout::new(Arc::clone(&pace.turn));
+    let mut lookout = Lookout::new(Arc::clone(&pace.stream));
     let mut stall = IdleTimer::new(streams.write_timeout);
     let mut seen = 0;
     poll_fn(|cx| {

@@ -1,21 +1,20 @@
-//! The body of an answer, taken out of the bytes that were read (RFC 9112 §6 and §7).
+//! A body, taken out of the bytes that were read (RFC 9112 §6 and §7).
 
 use std::io;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use httparse::EMPTY_HEADER;
 
 use crate::http1::chunked::{Chunked, Piece};
-use crate::proxy::http1::head::malformed;
 
 /// Fields behind a body.
 const MAX_TRAILERS: usize = 100;
 
-/// How far the body of an answer was read.
+/// How far a body was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(crate) enum Reading {
     /// Nothing more belongs to it.
     Ended,
     /// So many bytes are left.
@@ -27,20 +26,20 @@ pub(super) enum Reading {
 }
 
 /// What was taken.
-pub(super) enum Taken {
-    Frame(Frame<bytes::Bytes>),
+pub(crate) enum Taken {
+    Frame(Frame<Bytes>),
     Ended,
     /// More must be read first.
     Nothing,
 }
 
 impl Reading {
-    pub(super) const fn chunked() -> Self {
-        Self::Chunked(Chunked::of_answer(), Vec::new())
+    pub(crate) const fn chunked(chunked: Chunked) -> Self {
+        Self::Chunked(chunked, Vec::new())
     }
 
     /// How many bytes are left, as far as that is known.
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(crate) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ended => SizeHint::with_exact(0),
             Self::Length(left) => SizeHint::with_exact(*left),
@@ -52,7 +51,7 @@ impl Reading {
     ///
     /// # Errors
     /// The framing is malformed.
-    pub(super) fn take(&mut self, input: &mut BytesMut) -> io::Result<Taken> {
+    pub(crate) fn take(&mut self, input: &mut BytesMut) -> io::Result<Taken> {
         match self {
             Self::Ended => Ok(Taken::Ended),
             _ if input.is_empty() => Ok(Taken::Nothing),
@@ -79,7 +78,7 @@ impl Reading {
     ///
     /// # Errors
     /// The body has not.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         match self {
             Self::Ended => Ok(()),
             Self::UntilClose => {
@@ -145,7 +144,7 @@ fn skip_end(chunked: &mut Chunked, trailers: &[u8], input: &mut BytesMut) -> io:
 }
 
 fn parse(section: &[u8]) -> io::Result<HeaderMap> {
-    let wrong = || malformed("the trailers of the answer are malformed");
+    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "the trailers are malformed");
     let mut slots = [EMPTY_HEADER; MAX_TRAILERS];
     let parsed = httparse::parse_headers(section, &mut slots).map_err(|_| wrong())?;
     let httparse::Status::Complete((_, fields)) = parsed else {

@@ -2,7 +2,11 @@
 
 use std::mem::MaybeUninit;
 
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use httparse::{Error as ParseError, Header, Request, Status};
+use memchr::memchr_iter;
 
 use keyward_core::error::{Error, ErrorCode};
 
@@ -14,26 +18,17 @@ const MAX_PORT_DIGITS: usize = 5;
 
 /// Why a head is not read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum BadHead {
     /// Not HTTP/1.1, or written in a way that two readers could understand differently.
-    Malformed = 0,
+    Malformed,
     /// Too many bytes or headers.
-    TooLarge = 1,
+    TooLarge,
     /// The target is no path and no address.
-    Target = 2,
+    Target,
     /// No `Host` header, more than one, or one that names no host.
-    Host = 3,
+    Host,
     /// No single reading of where the body ends.
-    Framing = 4,
-}
-
-impl BadHead {
-    pub(crate) fn of(number: u8) -> Self {
-        let all = [Self::TooLarge, Self::Target, Self::Host, Self::Framing];
-        let known = all.into_iter().find(|bad| *bad as u8 == number);
-        known.unwrap_or(Self::Malformed)
-    }
+    Framing,
 }
 
 impl From<BadHead> for Error {
@@ -74,76 +69,177 @@ pub(super) enum Framing {
 }
 
 /// A whole head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Head {
-    pub(super) bytes: usize,
+    pub(super) parts: Parts,
     pub(super) framing: Framing,
+    /// Whether its caller would send another request behind it.
+    pub(super) stays: bool,
+    /// Whether its caller waits to be asked for the body (RFC 9110 §10.1.1).
+    pub(super) expects: bool,
 }
 
 /// The length of the head at the front of `bytes`, when it is whole and would be passed on. For
 /// programs that try the reader with bytes of their own.
 pub fn head_length(bytes: &[u8], max_bytes: usize) -> Option<usize> {
-    read(bytes, max_bytes).ok().flatten().map(|head| head.bytes)
+    let mut received = BytesMut::from(bytes);
+    take(&mut received, max_bytes).ok()??;
+    Some(bytes.len() - received.len())
 }
 
-/// Reads a head from the front of `bytes`; `None` while it is not whole.
-pub(super) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, BadHead> {
+/// Takes a head from the front of what was received; `None` while it is not whole.
+pub(super) fn take(received: &mut BytesMut, max_bytes: usize) -> Result<Option<Head>, BadHead> {
+    // RFC 9112 §2.2: some send an empty line behind a body
+    while received.starts_with(b"\r\n") {
+        received.advance(2);
+    }
+    let Some(end) = end(received)? else {
+        return check_part(received, max_bytes).map(|()| None);
+    };
+    if end > max_bytes {
+        return Err(BadHead::TooLarge);
+    }
+    let head = received.split_to(end).freeze();
+    read(&head).map(Some)
+}
+
+/// Where a head ends, which is its first empty line; `None` while there is none.
+fn end(bytes: &[u8]) -> Result<Option<usize>, BadHead> {
+    let mut line = 0;
+    for feed in memchr_iter(b'\n', bytes) {
+        let is_bare = feed.checked_sub(1).and_then(|before| bytes.get(before)) != Some(&b'\r');
+        if is_bare {
+            return Err(if has_bad_target(bytes) { BadHead::Target } else { BadHead::Malformed });
+        }
+        if feed - line == 1 {
+            return Ok(Some(feed + 1));
+        }
+        line = feed + 1;
+    }
+    Ok(None)
+}
+
+/// Refuses a part of a head that cannot become a good one, so that nobody waits for the rest.
+fn check_part(bytes: &[u8], max_bytes: usize) -> Result<(), BadHead> {
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
     let mut request = Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(bytes, &mut slots) {
-        Ok(Status::Complete(length)) if length > max_bytes => return Err(BadHead::TooLarge),
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) if bytes.len() > max_bytes => return Err(BadHead::TooLarge),
-        Ok(Status::Partial) => return Ok(None),
-        Err(ParseError::TooManyHeaders) => return Err(BadHead::TooLarge),
-        Err(_) if has_bad_target(bytes) => return Err(BadHead::Target),
-        Err(_) => return Err(BadHead::Malformed),
-    };
-    if has_bare_line_feed(bytes.get(..length).unwrap_or_default()) {
-        return Err(BadHead::Malformed);
+    match request.parse_with_uninit_headers(bytes, &mut slots) {
+        Ok(_) if bytes.len() > max_bytes => Err(BadHead::TooLarge),
+        Ok(_) => Ok(()),
+        Err(error) => Err(reason(error, bytes)),
     }
-    if !is_carried_verbatim(request.path.unwrap_or_default()) {
-        return Err(BadHead::Target);
-    }
-    let is_http_11 = request.version == Some(1);
-    let framing = check(request.headers, is_http_11)?;
-    Ok(Some(Head { bytes: length, framing }))
 }
 
-fn check(headers: &[Header<'_>], is_http_11: bool) -> Result<Framing, BadHead> {
-    let mut hosts = 0;
-    let mut framing = None;
-    for header in headers {
+fn reason(error: ParseError, bytes: &[u8]) -> BadHead {
+    match error {
+        ParseError::TooManyHeaders => BadHead::TooLarge,
+        _ if has_bad_target(bytes) => BadHead::Target,
+        _ => BadHead::Malformed,
+    }
+}
+
+/// Reads a whole head. Its values share the head's memory.
+fn read(head: &Bytes) -> Result<Head, BadHead> {
+    let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+    let mut request = Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(head, &mut slots);
+    let parsed = parsed.map_err(|error| reason(error, head))?;
+    if parsed != Status::Complete(head.len()) {
+        return Err(BadHead::Malformed);
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Err(BadHead::Malformed);
+    };
+    if !is_carried_verbatim(target) {
+        return Err(BadHead::Target);
+    }
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::Malformed)?;
+    let target = head.slice_ref(target.as_bytes());
+    parts.uri = Uri::from_maybe_shared(target).map_err(|_| BadHead::Target)?;
+    let is_http_11 = request.version == Some(1);
+    parts.version = if is_http_11 { Version::HTTP_11 } else { Version::HTTP_10 };
+    let mut seen = Seen::new(is_http_11);
+    parts.headers.reserve(request.headers.len());
+    for header in request.headers.iter() {
+        seen.look(header)?;
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(header.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(BadHead::Malformed);
+        };
+        parts.headers.append(name, value);
+    }
+    let framing = seen.framing()?;
+    Ok(Head { parts, framing, stays: seen.stays, expects: seen.expects && is_http_11 })
+}
+
+/// What the headers say about the message itself.
+struct Seen {
+    is_http_11: bool,
+    hosts: usize,
+    framing: Option<Framing>,
+    stays: bool,
+    expects: bool,
+}
+
+impl Seen {
+    const fn new(is_http_11: bool) -> Self {
+        // RFC 9112 §9.3: a connection stays open by default since HTTP/1.1
+        Self { is_http_11, hosts: 0, framing: None, stays: is_http_11, expects: false }
+    }
+
+    fn look(&mut self, header: &Header<'_>) -> Result<(), BadHead> {
         let named = |name: &str| header.name.eq_ignore_ascii_case(name);
-        let found = match header.name.len() {
+        match header.name.len() {
             4 if named("host") => {
-                hosts += 1;
+                self.hosts += 1;
                 if !is_host(header.value) {
                     return Err(BadHead::Host);
                 }
-                None
             }
-            14 if named("content-length") => Some(Framing::Length(digits(header.value)?)),
+            6 if named("expect") => {
+                self.expects |= header.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            10 if named("connection") => self.look_at_options(header.value),
+            14 if named("content-length") => {
+                self.frame(Framing::Length(digits(header.value)?))?;
+            }
             17 if named("transfer-encoding") => {
-                if !is_http_11 || !header.value.eq_ignore_ascii_case(b"chunked") {
+                if !self.is_http_11 || !header.value.eq_ignore_ascii_case(b"chunked") {
                     return Err(BadHead::Framing);
                 }
-                Some(Framing::Chunked)
+                self.frame(Framing::Chunked)?;
             }
-            _ => None,
-        };
-        if found.is_some() && framing.is_some() {
-            return Err(BadHead::Framing);
+            _ => {}
         }
-        framing = framing.or(found);
+        Ok(())
     }
-    if hosts > 1 || (hosts == 0 && is_http_11) {
-        return Err(BadHead::Host);
+
+    fn look_at_options(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.stays = false;
+            } else if !self.is_http_11 && option.eq_ignore_ascii_case(b"keep-alive") {
+                self.stays = true;
+            }
+        }
     }
-    Ok(match framing {
-        None | Some(Framing::Length(0)) => Framing::None,
-        Some(framing) => framing,
-    })
+
+    fn frame(&mut self, framing: Framing) -> Result<(), BadHead> {
+        let before = self.framing.replace(framing);
+        if before.is_some() { Err(BadHead::Framing) } else { Ok(()) }
+    }
+
+    fn framing(&self) -> Result<Framing, BadHead> {
+        if self.hosts > 1 || (self.hosts == 0 && self.is_http_11) {
+            return Err(BadHead::Host);
+        }
+        Ok(match self.framing {
+            None | Some(Framing::Length(0)) => Framing::None,
+            Some(framing) => framing,
+        })
+    }
 }
 
 /// Whether it is a name or address, perhaps with a port, as RFC 9112 §3.2 wants it checked. Of the
@@ -178,23 +274,15 @@ fn digits(value: &[u8]) -> Result<u64, BadHead> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(BadHead::Framing);
     }
-    // hyper keeps the two highest numbers for itself
+    // hyper's bodies keep the two highest numbers for themselves
     match text.parse::<u64>() {
         Ok(length) if length < u64::MAX - 1 => Ok(length),
         _ => Err(BadHead::Framing),
     }
 }
 
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    let following = head.get(1..).unwrap_or_default();
-    let bare = |before, byte| u8::from(byte == b'\n') & u8::from(before != b'\r');
-    // looking at every byte lets the compiler look at many at a time
-    let found = head.iter().zip(following).fold(0, |found, (a, b)| found | bare(*a, *b));
-    head.first() == Some(&b'\n') || found != 0
-}
-
-/// Whether hyper hands on exactly these bytes: it cuts fragments off, and refuses some characters
-/// with a bare answer.
+/// Whether the parsed address holds exactly these bytes: fragments are cut off there, and some
+/// characters have no place in it.
 pub(in crate::server) fn is_carried_verbatim(target: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`');
@@ -203,7 +291,7 @@ pub(in crate::server) fn is_carried_verbatim(target: &str) -> bool {
 }
 
 fn is_absolute(target: &str) -> bool {
-    let uri: Result<http::Uri, _> = target.parse();
+    let uri: Result<Uri, _> = target.parse();
     uri.is_ok_and(|uri| uri.scheme().is_some() && uri.authority().is_some())
 }
 
@@ -219,16 +307,6 @@ fn has_bad_target(bytes: &[u8]) -> bool {
         && target.is_some_and(|it| it.starts_with(b"/") && !it.iter().all(u8::is_ascii_graphic))
 }
 
-/// A well-formed head for the place of a bad one. Its method says only whether the answer may have
-/// a body.
-pub(super) fn stand_in(bad: &[u8]) -> &'static [u8] {
-    if bad.starts_with(b"HEAD ") {
-        b"HEAD / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n"
-    } else {
-        b"GET / HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -240,8 +318,8 @@ mod tests {
         fn any_bytes_are_read_or_refused_and_never_past_their_end(
             bytes in proptest::collection::vec(any::<u8>(), 0..600),
         ) {
-            if let Ok(Some(head)) = read(&bytes, 16 * 1024) {
-                prop_assert!(head.bytes <= bytes.len());
+            if let Some(length) = head_length(&bytes, 16 * 1024) {
+                prop_assert!(length <= bytes.len());
             }
         }
 
@@ -254,9 +332,10 @@ mod tests {
             if let Some(slot) = head.get_mut(at) {
                 *slot = byte;
             }
-            if let Ok(Some(read)) = read(&head, 16 * 1024) {
-                let head = head.get(..read.bytes).unwrap_or_default();
-                prop_assert!(!has_bare_line_feed(head));
+            if let Some(length) = head_length(&head, 16 * 1024) {
+                let head = &head[..length];
+                let feeds = memchr_iter(b'\n', head);
+                prop_assert!(feeds.into_iter().all(|at| head[at - 1] == b'\r'));
                 prop_assert!(head.ends_with(b"\r\n\r\n"));
             }
         }
@@ -269,11 +348,16 @@ mod tests {
         }
     }
 
+    fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Framing>, BadHead> {
+        let head = take(&mut BytesMut::from(bytes), max_bytes)?;
+        Ok(head.map(|head| head.framing))
+    }
+
     fn of(head: &str) -> Result<Framing, BadHead> {
         let head = head.replace('\n', "\r\n");
         let read = read(head.as_bytes(), 16 * 1024)?.expect("a whole head");
-        assert_eq!(read.bytes, head.len());
-        Ok(read.framing)
+        assert_eq!(head_length(head.as_bytes(), 16 * 1024), Some(head.len()));
+        Ok(read)
     }
 
     fn with(headers: &str) -> Result<Framing, BadHead> {
@@ -338,7 +422,27 @@ mod tests {
     }
 
     #[test]
-    fn targets_that_hyper_would_change_or_refuse() {
+    fn whether_another_request_follows() {
+        let stays = |head: &str| {
+            let head = head.replace('\n', "\r\n");
+            take(&mut BytesMut::from(head.as_bytes()), 1024).unwrap().unwrap().stays
+        };
+        assert!(stays("GET / HTTP/1.1\nhost: a\n\n"));
+        assert!(stays("\n\nGET / HTTP/1.1\nhost: a\nconnection: x, keep-alive\n\n"));
+        assert!(!stays("GET / HTTP/1.1\nhost: a\nconnection: x, Close\n\n"));
+        assert!(!stays("GET / HTTP/1.0\nhost: a\n\n"));
+        assert!(stays("GET / HTTP/1.0\nhost: a\nconnection: Keep-Alive\n\n"));
+    }
+
+    #[test]
+    fn what_cannot_become_a_head_is_not_waited_for() {
+        for bad in [&b"\x16\x03\x01"[..], b"GET / HTTP/1.1\nhost", b"GE@T(", b" GET /"] {
+            assert_eq!(read(bad, 1024), Err(BadHead::Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn targets_that_are_not_carried_verbatim() {
         let target = |target: &str| of(&format!("GET {target} HTTP/1.1\nhost: a\n\n")).err();
         assert_eq!(target("/v1/a?b=c"), None);
         assert_eq!(target("http://a/v1"), None);

@@ -1,0 +1,86 @@
+//! The body of a request on its way in, whatever carries it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::proxy::body::BodyError;
+use crate::server::http1::PipedBody;
+
+/// The body of a request as it arrives. What nobody asks for is not read.
+pub struct ArrivingBody(Kind);
+
+enum Kind {
+    /// None, or nothing is left of it.
+    Empty,
+    /// It came whole with its head.
+    Whole(Bytes),
+    /// HTTP/1.1.
+    Piped(PipedBody),
+    /// HTTP/2.
+    Stream(hyper::body::Incoming),
+}
+
+impl ArrivingBody {
+    pub(super) const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(bytes))
+    }
+
+    pub(super) const fn piped(body: PipedBody) -> Self {
+        Self(Kind::Piped(body))
+    }
+
+    pub(super) const fn stream(body: hyper::body::Incoming) -> Self {
+        Self(Kind::Stream(body))
+    }
+}
+
+impl Body for ArrivingBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            kind @ Kind::Whole(_) => match std::mem::replace(kind, Kind::Empty) {
+                Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Poll::Ready(None),
+            },
+            Kind::Piped(body) => body.poll_frame(cx),
+            Kind::Stream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Whole(_) => false,
+            Kind::Piped(body) => body.is_end_stream(),
+            Kind::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Piped(body) => body.size_hint(),
+            Kind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for ArrivingBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ArrivingBody").finish_non_exhaustive()
+    }
+}
