@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::http1::reading::{Reading, Taken};
 use crate::proxy::body::ForwardBody;
-use crate::proxy::http1::body::{Reading, Taken};
 use crate::proxy::http1::head::{self, Head, MAX_RESPONSE_HEAD_BYTES, Seeker};
 use crate::proxy::http1::{Connection, Fault, Socket};
 use crate::proxy::outbound::Framing;
