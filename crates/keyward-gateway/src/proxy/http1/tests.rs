@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::http1::chunked::Chunked;
 use crate::http1::reading::{Reading, Taken};
 use crate::proxy::body::ForwardBody;
 use crate::proxy::http1::head::{self, Head, MAX_RESPONSE_HEAD_BYTES, Seeker};
@@ -379,5 +380,5 @@ async fn an_upstream_that_stops_reading_may_still_say_why() {
 fn nothing_is_expected_of_a_body_that_is_over() {
     assert!(matches!(Reading::Ended.take(&mut BytesMut::new()), Ok(Taken::Ended)));
     assert_eq!(Reading::Length(7).size_hint().exact(), Some(7));
-    assert_eq!(Reading::chunked().size_hint().exact(), None);
+    assert_eq!(Reading::chunked(Chunked::of_answer()).size_hint().exact(), None);
 }
