@@ -12,15 +12,17 @@ const MAX_LOG_CHARS = 1_000_000
 
 /**
  * Starts the binary and waits until it is ready. Answers with what it printed (`info`), its process
- * id, and `stop`, which ends it and removes its folder.
+ * id, and `stop`, which ends it and removes its folder. `more` are further arguments, `gateway`
+ * further settings of its listener.
  */
-export async function startDev(binary, more = []) {
+export async function startDev(binary, more = [], { gateway } = {}) {
+  const listener = ['listen = "127.0.0.1:0"', 'environments = ["live"]', gateway]
   const folder = await mkdtemp(join(tmpdir(), 'keyward-script-'))
   const arguments_ = [
     'dev', '--profile', 'asiri', '--json', '--data-dir', join(folder, 'data'),
     '--control-listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0',
     '--sandbox-listen', '127.0.0.1:0',
-    '--gateway-listener', '{ listen = "127.0.0.1:0", environments = ["live"] }', ...more,
+    '--gateway-listener', `{ ${listener.filter(Boolean).join(', ')} }`, ...more,
   ]
   // settings of the script itself are none of the server's
   const names = Object.keys(process.env).filter((name) => !name.startsWith('KEYWARD_'))
