@@ -4,7 +4,6 @@
 //! upstream, or EdDSA (RFC 8037) under a key whose public half is served as a JWKS.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 
 use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
@@ -73,8 +72,8 @@ impl Claims<'_> {
         let mut out = Vec::with_capacity(USUAL_CLAIMS_BYTES);
         push(&mut out, br#"{"iss":"#, self.iss);
         push(&mut out, br#","aud":"#, self.aud);
-        // writing numbers into memory cannot fail
-        let _ = write!(out, r#","iat":{},"exp":{}"#, self.iat, self.exp);
+        push_number(&mut out, br#","iat":"#, self.iat);
+        push_number(&mut out, br#","exp":"#, self.exp);
         push(&mut out, br#","sub":"#, self.sub);
         push(&mut out, br#","tenant":"#, self.tenant);
         push(&mut out, br#","environment":"#, self.environment);
@@ -90,6 +89,12 @@ impl Claims<'_> {
         out.push(b'}');
         out
     }
+}
+
+/// Writes what comes before, and then the number.
+fn push_number(out: &mut Vec<u8>, before: &[u8], number: i64) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes what comes before, and then the text as a JSON string.
@@ -178,29 +183,45 @@ impl SigningKey {
         }))
     }
 
-    /// Appends the signed assertion to `out`, which may be reused between calls.
-    pub fn sign_into(&self, claims: &Claims<'_>, out: &mut String) {
+    /// The signed assertion.
+    pub fn sign(&self, claims: &Claims<'_>) -> String {
+        let mut token = Vec::new();
+        self.sign_into(claims, &mut token);
+        // it is ASCII by construction
+        String::from_utf8(token).unwrap_or_default()
+    }
+
+    /// Appends the signed assertion to `out`, in ASCII. It may be reused between calls.
+    pub fn sign_into(&self, claims: &Claims<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push_str(match self {
-            Self::Hs256(_) => HS256_HEADER,
-            Self::EdDsa(key) => &key.header,
+        out.extend_from_slice(match self {
+            Self::Hs256(_) => HS256_HEADER.as_bytes(),
+            Self::EdDsa(key) => key.header.as_bytes(),
         });
-        out.push('.');
-        URL_SAFE_NO_PAD.encode_string(claims.to_json(), out);
-        let signed = out.get(start..).unwrap_or_default().as_bytes();
+        push_encoded(out, &claims.to_json());
+        let signed = out.get(start..).unwrap_or_default();
         match self {
             Self::Hs256(key) => {
                 let tag = hmac::sign(key, signed);
-                out.push('.');
-                URL_SAFE_NO_PAD.encode_string(tag, out);
+                push_encoded(out, tag.as_ref());
             }
             Self::EdDsa(key) => {
                 let signature = key.pair.sign(signed);
-                out.push('.');
-                URL_SAFE_NO_PAD.encode_string(signature, out);
+                push_encoded(out, signature.as_ref());
             }
         }
     }
+}
+
+/// Writes a dot, and then the bytes in base64url.
+fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'.');
+    let start = out.len();
+    // four digits for three bytes, rounded up
+    out.resize(start + (bytes.len() * 4).div_ceil(3), 0);
+    let room = out.get_mut(start..).unwrap_or_default();
+    // it has room for exactly that
+    let _ = URL_SAFE_NO_PAD.encode_slice(bytes, room);
 }
 
 /// The key an upstream verifies with.
@@ -341,9 +362,7 @@ mod tests {
     }
 
     fn signed(key: &SigningKey) -> String {
-        let mut out = String::new();
-        key.sign_into(&claims(), &mut out);
-        out
+        key.sign(&claims())
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -423,8 +442,7 @@ mod tests {
         let signing = SigningKey::hs256(SECRET).unwrap();
         let mut claims = claims();
         claims.path = r#"/v1/reports/"a\b""#.into();
-        let mut token = String::new();
-        signing.sign_into(&claims, &mut token);
+        let token = signing.sign(&claims);
         let key = VerifyKey::hs256(SECRET).unwrap();
         let verified = verify(&token, &key, "reports", at(1_800_000_010)).unwrap();
         assert_eq!(verified.claims().unwrap(), claims);
@@ -435,8 +453,7 @@ mod tests {
         let signing = SigningKey::hs256(SECRET).unwrap();
         let key = VerifyKey::hs256(SECRET).unwrap();
         for (iat, exp, holds) in [(i64::MIN, i64::MAX, true), (i64::MAX, i64::MIN, false)] {
-            let mut token = String::new();
-            signing.sign_into(&Claims { iat, exp, ..claims() }, &mut token);
+            let token = signing.sign(&Claims { iat, exp, ..claims() });
             let read = verify(&token, &key, "reports", at(1_800_000_010));
             assert_eq!(read.is_ok(), holds);
         }

@@ -10,6 +10,26 @@ const WORDS: usize = 8;
 const STRIDE: usize = 5;
 const STRIDE_VALUE: u64 = 62_u64.pow(5);
 
+/// Digits of a part of an id: the most whose values fit into a register.
+const PART: usize = 10;
+const PART_VALUE: u128 = 62_u128.pow(10);
+
+/// Writes a number as exactly `N` digits, as [`encode`] does; it must fit. Ids are written for every
+/// request.
+pub fn encode_number<const N: usize>(mut number: u128) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for part in digits.rchunks_mut(PART) {
+        // less than a part's value, so nothing is cut
+        let mut value = (number % PART_VALUE) as u64;
+        number /= PART_VALUE;
+        for digit in part.iter_mut().rev() {
+            *digit = DIGITS.get((value % 62) as usize).copied().unwrap_or(b'0');
+            value /= 62;
+        }
+    }
+    digits
+}
+
 /// Writes `bytes` (at most 32) as exactly `N` digits; the number must fit.
 pub fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut words = [0_u32; WORDS];
@@ -84,6 +104,13 @@ fn value_of(digit: u8) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_as_their_bytes_are(number: u128) {
+            prop_assert_eq!(encode_number::<22>(number), encode::<22>(&number.to_be_bytes()));
+        }
+    }
 
     #[test]
     fn known_values() {

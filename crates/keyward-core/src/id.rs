@@ -38,11 +38,19 @@ fn parse(prefix: &'static str, text: &str) -> Result<u128, InvalidId> {
     base62::decode::<16>(digits.as_bytes()).map(u128::from_be_bytes).ok_or(InvalidId { prefix })
 }
 
-fn write(prefix: &str, bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(prefix)?;
-    f.write_str("_")?;
-    let digits = base62::encode::<ID_DIGITS>(&bits.to_be_bytes());
-    f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+/// The text of an id with a prefix of that length.
+fn text<const N: usize>(prefix: &str, bits: u128) -> [u8; N] {
+    let mut text = [b'_'; N];
+    let (head, digits) = text.split_at_mut(N.saturating_sub(ID_DIGITS));
+    for (slot, byte) in head.iter_mut().zip(prefix.bytes()) {
+        *slot = byte;
+    }
+    digits.copy_from_slice(&base62::encode_number::<ID_DIGITS>(bits));
+    text
+}
+
+fn write(text: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(str::from_utf8(text).map_err(|_| fmt::Error)?)
 }
 
 macro_rules! id {
@@ -65,6 +73,11 @@ macro_rules! id {
                 Self(bits)
             }
 
+            /// Its text, in ASCII.
+            pub fn text(self) -> [u8; $prefix.len() + 1 + ID_DIGITS] {
+                text($prefix, self.0)
+            }
+
             /// The 128 bits behind the prefix.
             pub const fn bits(self) -> u128 {
                 self.0
@@ -73,13 +86,13 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write($prefix, self.0, f)
+                write(&self.text(), f)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write($prefix, self.0, f)
+                write(&self.text(), f)
             }
         }
 

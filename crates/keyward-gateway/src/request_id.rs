@@ -1,7 +1,6 @@
 //! Request ids and trace contexts, made without a system call for each.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
 
 use bytes::BytesMut;
 use http::{HeaderName, HeaderValue};
@@ -15,8 +14,6 @@ pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-
 /// The header that carries a trace context.
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Bytes of a request id as text.
-const ID_BYTES: usize = 26;
 const RANDOM_BITS: u32 = 80;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
 
@@ -45,10 +42,7 @@ fn seed(clock: &dyn Clock) -> (u128, u128) {
 
 /// The id as a header value.
 pub(crate) fn header(id: RequestId) -> HeaderValue {
-    let mut text = BytesMut::with_capacity(ID_BYTES);
-    // writing to memory cannot fail
-    let _ = write!(text, "{id}");
-    HeaderValue::from_maybe_shared(text.freeze()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    HeaderValue::from_bytes(&id.text()).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// A header value from text that is ASCII by construction; `-` should it not be.

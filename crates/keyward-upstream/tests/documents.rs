@@ -75,9 +75,7 @@ fn claims(issued: i64) -> Claims<'static> {
 }
 
 fn signed(key: &SigningKey, claims: &Claims<'_>) -> String {
-    let mut token = String::new();
-    key.sign_into(claims, &mut token);
-    token
+    key.sign(claims)
 }
 
 /// What an example is asked, and whether it has to believe it.

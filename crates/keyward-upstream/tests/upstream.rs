@@ -64,9 +64,7 @@ fn claims(issued: i64) -> Claims<'static> {
 }
 
 fn signed(key: &SigningKey, claims: &Claims<'_>) -> String {
-    let mut token = String::new();
-    key.sign_into(claims, &mut token);
-    token
+    key.sign(claims)
 }
 
 async fn serve(router: Router) -> SocketAddr {

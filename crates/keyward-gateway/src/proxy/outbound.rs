@@ -213,10 +213,7 @@ impl<'a> Outbound<'a> {
             now: self.passage.now,
         };
         identity.set(sheet);
-        sheet.write(&X_FORWARDED_FOR, |out| {
-            // writing to memory cannot fail
-            let _ = write!(out, "{}", self.passage.client);
-        });
+        sheet.write(&X_FORWARDED_FOR, |out| push_address(out, self.passage.client));
         let headers = &self.parts.headers;
         match headers.get(&TRACEPARENT).filter(|it| received_traceparent(it).is_some()) {
             Some(received) => sheet.set(&TRACEPARENT, received),
@@ -234,8 +231,21 @@ impl<'a> Outbound<'a> {
 }
 
 fn push_number(out: &mut BytesMut, number: u64) {
-    // writing to memory cannot fail
-    let _ = write!(out, "{number}");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn push_address(out: &mut BytesMut, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        // writing to memory cannot fail
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (position, octet) in address.octets().into_iter().enumerate() {
+        if position > 0 {
+            out.extend_from_slice(b".");
+        }
+        push_number(out, octet.into());
+    }
 }
 
 /// Every body is framed anew. A method that usually has a body says so also when it is empty.

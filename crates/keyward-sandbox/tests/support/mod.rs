@@ -176,9 +176,7 @@ pub(crate) fn sign(
         path: path.into(),
         request_id: "req_from_gateway",
     };
-    let mut token = String::new();
-    SigningKey::hs256(secret).unwrap().sign_into(&claims, &mut token);
-    token
+    SigningKey::hs256(secret).unwrap().sign(&claims)
 }
 
 impl Started {
