@@ -12,11 +12,9 @@ use futures_util::task::AtomicWaker;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::proxy::http1::Connection;
-use crate::proxy::pool::Lease;
+use crate::proxy::answer::UpstreamBody;
 use crate::proxy::trailers::Of;
 use crate::server::ArrivingBody;
 
@@ -74,6 +72,16 @@ pub(crate) enum PlaneBody {
 impl From<Vec<u8>> for PlaneBody {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Whole((!bytes.is_empty()).then(|| Bytes::from(bytes)))
+    }
+}
+
+impl PlaneBody {
+    /// Sees to what is left of the request while its caller takes nothing of the answer: a caller
+    /// may well read only when it has sent everything.
+    pub(crate) fn send_on(&mut self, cx: &mut Context<'_>) {
+        if let Self::Upstream(body) = self {
+            body.send_on(cx);
+        }
     }
 }
 
@@ -178,7 +186,7 @@ impl Watch {
     }
 
     /// Stops a body that still flows. False when it had ended by itself.
-    fn abandon(&self) -> bool {
+    pub(super) fn abandon(&self) -> bool {
         if self.progress() == Progress::Finished {
             return false;
         }
@@ -303,122 +311,6 @@ impl Body for ForwardBody {
     }
 }
 
-/// The body of an upstream's answer. When it has ended, its connection goes back to the pool.
-pub(crate) struct UpstreamBody {
-    /// The stream it comes on, if not the leased connection itself.
-    stream: Option<Incoming>,
-    lease: Option<Lease>,
-    upload: Option<Watch>,
-    idle: IdleTimer,
-    wants_trailers: bool,
-}
-
-impl UpstreamBody {
-    /// `upload` watches the request's body, if it has one.
-    pub(crate) fn new(
-        stream: Option<Incoming>,
-        lease: Lease,
-        upload: Option<Watch>,
-        idle: IdleTimer,
-        wants_trailers: bool,
-    ) -> Self {
-        Self { stream, lease: Some(lease), upload, idle, wants_trailers }
-    }
-
-    /// The answer is complete. Its connection is reused only if the request was sent whole.
-    fn end(&mut self) {
-        let abandoned = self.upload.take().is_some_and(|upload| upload.abandon());
-        if let Some(lease) = self.lease.take().filter(|_| !abandoned) {
-            lease.give_back();
-        }
-    }
-
-    fn connection(&self) -> Option<&Connection> {
-        self.lease.as_ref().and_then(Lease::connection)
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(stream) = &mut self.stream {
-            return Pin::new(stream).poll_frame(cx).map_err(BodyError::from);
-        }
-        match self.lease.as_mut().and_then(Lease::connection_mut) {
-            Some(connection) => connection.poll_frame(cx).map_err(BodyError::from),
-            None => Poll::Ready(None),
-        }
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let body = self.get_mut();
-        let Poll::Ready(next) = body.poll_next(cx) else {
-            ready!(body.idle.poll_expired(cx));
-            body.lease = None;
-            return Poll::Ready(Some(Err(BodyError::TimedOut)));
-        };
-        body.idle.rest();
-        if body.idle.is_over() {
-            body.lease = None;
-            return Poll::Ready(Some(Err(BodyError::TimedOut)));
-        }
-        match next {
-            Some(Ok(frame)) if frame.is_data() => {
-                if body.is_end_stream() {
-                    body.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Ok(frame)) => {
-                body.end();
-                let trailers = frame.into_trailers().ok().filter(|_| body.wants_trailers);
-                let passing = trailers.and_then(|trailers| Of::Answer.passing(trailers));
-                Poll::Ready(passing.map(|trailers| Ok(Frame::trailers(trailers))))
-            }
-            None => {
-                body.end();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                body.lease = None;
-                Poll::Ready(Some(Err(error)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.stream {
-            Some(stream) => stream.is_end_stream(),
-            None => self.connection().is_none_or(Connection::is_answered),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.stream {
-            Some(stream) => stream.size_hint(),
-            None => self.connection().map_or_else(nothing, Connection::size_hint),
-        }
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        if !self.is_end_stream() {
-            self.lease = None;
-        }
-        self.end();
-    }
-}
-
-fn nothing() -> SizeHint {
-    SizeHint::with_exact(0)
-}
-
 /// Runs only while a body stands still, so that a body that never waits costs no timer.
 pub(crate) struct IdleTimer {
     after: Duration,
@@ -444,7 +336,7 @@ impl IdleTimer {
     }
 
     /// Whether it took too long in all.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
     }
 

@@ -10,8 +10,9 @@ use keyward_core::decision::Permit;
 use keyward_core::error::{Error, ErrorCode, Result as Checked};
 
 use crate::answer::Refusal;
+use crate::proxy::answer::UpstreamBody;
 use crate::proxy::body::{
-    BodyBounds, ForwardBody, IdleTimer, PlaneBody, Progress, RequestBody, UpstreamBody, Watch,
+    BodyBounds, ForwardBody, IdleTimer, PlaneBody, Progress, RequestBody, Watch,
 };
 use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};

@@ -82,33 +82,36 @@ pub(crate) fn speaks_of_caller(name: &str) -> bool {
 const HOP_BY_HOP: [&str; 7] =
     ["close", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
 
-/// The lengths of the listed names that begin with a byte, as bits: it rules nearly every other
-/// name out at once.
-static LENGTHS_BY_FIRST: [u32; 128] = lengths_by_first();
+/// Where the listed names begin and end that have this first byte: there are few, or none.
+static BY_FIRST: [(u8, u8); 128] = by_first();
 
 #[expect(
     clippy::indexing_slicing,
-    reason = "the compiler evaluates it, and refuses what is outside"
+    clippy::cast_possible_truncation,
+    reason = "the compiler evaluates it, and refuses what is outside; the list is short"
 )]
-const fn lengths_by_first() -> [u32; 128] {
-    let mut lengths = [0; 128];
+const fn by_first() -> [(u8, u8); 128] {
+    let mut ranges = [(0, 0); 128];
     let mut at = 0;
     while at < ENDS_HERE.len() {
-        let name = ENDS_HERE[at].as_bytes();
-        lengths[name[0] as usize] |= 1 << name.len();
+        let first = ENDS_HERE[at].as_bytes()[0] as usize;
+        if ranges[first].1 == 0 {
+            ranges[first].0 = at as u8;
+        }
         at += 1;
+        ranges[first].1 = at as u8;
     }
-    lengths
+    ranges
 }
 
 fn is_listed(name: &str) -> bool {
     let Some(first) = name.bytes().next() else {
         return false;
     };
-    let lengths = LENGTHS_BY_FIRST.get(usize::from(first)).copied().unwrap_or_default();
-    let has_length = u32::try_from(name.len())
-        .is_ok_and(|length| lengths.checked_shr(length).is_some_and(|lengths| lengths & 1 == 1));
-    (has_length && ENDS_HERE.binary_search(&name).is_ok())
+    let (begin, end) = BY_FIRST.get(usize::from(first)).copied().unwrap_or_default();
+    let alike = ENDS_HERE.get(usize::from(begin)..usize::from(end)).unwrap_or_default();
+    // comparing texts compares their lengths first
+    alike.contains(&name)
         || (matches!(first, b'k' | b'p' | b'x')
             && ENDS_HERE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
@@ -246,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_list_is_sorted_for_its_search() {
-        assert!(ENDS_HERE.is_sorted());
+        assert!(ENDS_HERE.is_sorted(), "names with one first byte stand together");
         assert!(ENDS_HERE_PREFIXES.iter().all(|prefix| prefix.starts_with(['k', 'p', 'x'])));
     }
 

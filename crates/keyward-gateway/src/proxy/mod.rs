@@ -2,6 +2,7 @@
 
 mod address;
 mod alarm;
+mod answer;
 pub(crate) mod body;
 mod check;
 mod config;

@@ -116,6 +116,11 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Sees to what is left of the request while its caller takes nothing of the answer.
+    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) {
+        self.body.send_on(cx);
+    }
+
     pub(super) fn new(body: PlaneBody, standing: Option<Standing>, flight: Flight) -> Self {
         Self { body, standing, seen: Seen::Nothing, flight }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use keyward_gateway::GatewayServer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::support::*;
@@ -195,6 +196,39 @@ async fn an_upload_goes_on_beside_its_answer() {
     assert_eq!(upstream.bytes(5).await, b"0\r\n\r\n");
     upstream.write(b"0\r\n\r\n").await;
     assert_eq!(client.bytes(5).await, b"0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_caller_may_read_only_when_it_has_sent_everything() {
+    const MORE_THAN_FITS: usize = 24 << 20;
+    let mut scene = Scene::new().await;
+    let mut client = scene.client().await;
+    let length = format!("content-length: {MORE_THAN_FITS}\r\n");
+    client.write(scene.head("POST", &length).as_bytes()).await;
+    let mut upstream = scene.accepted().await;
+    upstream.head().await;
+    // answers at once, with more than all buffers on the way take, and reads meanwhile
+    upstream.write(format!("HTTP/1.1 200 OK\r\n{length}\r\n").as_bytes()).await;
+    let (mut reading, mut writing) = tokio::io::split(upstream.stream);
+    let answering = tokio::spawn(async move {
+        let written = writing.write_all(&vec![b'a'; MORE_THAN_FITS]).await;
+        (writing, written)
+    });
+    let taking = tokio::spawn(async move {
+        let mut left = MORE_THAN_FITS;
+        let mut buffer = vec![0; 1 << 16];
+        while left > 0 {
+            left -= reading.read(&mut buffer).await.unwrap();
+        }
+    });
+    let upload = vec![b'b'; MORE_THAN_FITS];
+    let sending = client.write(&upload);
+    tokio::time::timeout(PATIENCE, sending).await.expect("all of it was taken");
+    tokio::time::timeout(PATIENCE, taking).await.expect("in time").unwrap();
+    client.head().await;
+    let answer = client.bytes(MORE_THAN_FITS).await;
+    assert!(answer.iter().all(|byte| *byte == b'a'));
+    answering.await.unwrap().1.unwrap();
 }
 
 #[tokio::test]

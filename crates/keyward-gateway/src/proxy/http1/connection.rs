@@ -160,6 +160,12 @@ impl Connection {
         }
     }
 
+    /// Sends what is left of the request while nobody takes the answer. When that fails the answer
+    /// may be whole all the same.
+    pub(in crate::proxy) fn send_on(&mut self, cx: &mut Context<'_>) {
+        let _ = self.poll_send(cx);
+    }
+
     /// Whether the answer was taken whole.
     pub(in crate::proxy) fn is_answered(&self) -> bool {
         self.answer == Reading::Ended

@@ -343,7 +343,8 @@ impl<'c, S: Transport> Talk<'c, S> {
                     Poll::Ready(Ok(())) if over => return Poll::Ready(Ok(())),
                     // there is room again
                     Poll::Ready(Ok(())) if !waits => continue,
-                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Pending => body.send_on(cx),
                 }
                 match self.inbound.poll(&mut self.line, cx) {
                     Poll::Ready(Came::Something) => {}
