@@ -6,6 +6,7 @@ use keyward_core::decision::TenantHeader;
 use keyward_core::profile::Carrier;
 
 use crate::keyset::TenantFacts;
+use crate::lookup::{find, find_all, is_repeated};
 
 /// The header of [`Carrier::XApiKey`].
 pub(crate) static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -25,12 +26,11 @@ pub(crate) enum Carried<'h> {
 
 /// Finds the credential in the carriers of the product.
 pub(crate) fn credential<'h>(headers: &'h HeaderMap, carriers: &[Carrier]) -> Carried<'h> {
-    let twice = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
-    if twice(&AUTHORIZATION) || twice(&X_API_KEY) {
+    if is_repeated(headers, &AUTHORIZATION) || is_repeated(headers, &X_API_KEY) {
         return Carried::Several;
     }
-    let authorizations = headers.get_all(AUTHORIZATION).iter();
-    let api_keys = headers.get_all(&X_API_KEY).iter();
+    let authorizations = find_all(headers, &AUTHORIZATION);
+    let api_keys = find_all(headers, &X_API_KEY);
     let by_scheme = authorizations.filter_map(|value| of_scheme(value.as_bytes(), carriers));
     let by_header =
         api_keys.filter(|_| carriers.contains(&Carrier::XApiKey)).map(http::HeaderValue::as_bytes);
@@ -82,7 +82,7 @@ pub(crate) fn tenant_header(
     let Some(name) = name else {
         return TenantHeader::NotRequired;
     };
-    let mut values = headers.get_all(name).iter().peekable();
+    let mut values = find_all(headers, name).peekable();
     if values.peek().is_none() {
         TenantHeader::Missing
     } else if values.all(|value| tenant.is_named(value.as_bytes())) {
@@ -94,8 +94,8 @@ pub(crate) fn tenant_header(
 
 /// Whether a browser's page made this call: browsers set these marks, pages cannot remove them.
 pub(crate) fn is_from_browser(headers: &HeaderMap) -> bool {
-    headers.contains_key(ORIGIN)
-        || headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() != b"none")
+    find(headers, &ORIGIN).is_some()
+        || find_all(headers, &SEC_FETCH_SITE).any(|site| site.as_bytes() != b"none")
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod identity;
 mod internal;
 mod keyset;
 mod lent;
+mod lookup;
 mod metrics;
 mod pipeline;
 mod plane;
@@ -30,6 +31,8 @@ mod recall;
 mod record;
 mod request_id;
 mod server;
+mod spare;
+mod stall;
 mod usage;
 mod verify;
 

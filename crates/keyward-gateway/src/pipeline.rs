@@ -26,12 +26,14 @@ use crate::authority::unavailable;
 use crate::builtin::{BuiltinCall, BuiltinCaller, MAX_BUILTIN_BODY_BYTES, read_whole};
 use crate::carrier::{self, Carried};
 use crate::keyset::Recognized;
+use crate::lookup::find;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, ArrivingBody, ListenerEnvironments, Stage};
+use crate::spare;
 
 pub(crate) use vouch::{Addressee, vouch};
 
@@ -55,6 +57,7 @@ pub(crate) async fn serve(
     };
     let mut exchange = Exchange::begin(plane, arrival, entrance, &parts);
     let outcome = exchange.answer(&mut parts, body).await;
+    spare::keep(parts.headers);
     exchange.finish(outcome)
 }
 
@@ -107,7 +110,7 @@ impl<'p> Exchange<'p> {
     ) -> Self {
         let at = plane.clock.now();
         let request_id = request_id::next(plane.clock.as_ref(), at);
-        let header = |name: &HeaderName| parts.headers.get(name).cloned();
+        let header = |name: &HeaderName| find(&parts.headers, name).cloned();
         Self {
             plane,
             arrival,
@@ -210,14 +213,14 @@ impl<'p> Exchange<'p> {
         let uri = &parts.uri;
         let text = uri.path_and_query().map_or("", |whole| whole.as_str());
         let target = Target::parse(text).map_err(Error::from)?;
-        let named = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+        let named = find(&parts.headers, &HOST).map(HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
         if uri.authority().is_some_and(|authority| differs(authority.as_str())) {
             let text = "The address names another host than the Host header";
             return Err(Error::new(ErrorCode::InvalidPath, text).into());
         }
         let format = self.plane.authority.keys.keyring().format();
-        let referer = parts.headers.get(REFERER).and_then(|it| it.to_str().ok());
+        let referer = find(&parts.headers, &REFERER).and_then(|it| it.to_str().ok());
         if target.carries_credential(format) || referer.is_some_and(|it| format.occurs_in(it)) {
             return Err(credential_in_url().into());
         }
@@ -404,7 +407,8 @@ impl<'p> Exchange<'p> {
     }
 
     fn environments(&self, parts: &Parts) -> EnvironmentSet {
-        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = || find(&parts.headers, &HOST).and_then(|host| host.to_str().ok());
+        let host = if self.environments.vary() { host() } else { None };
         self.environments.of(host.unwrap_or_default())
     }
 

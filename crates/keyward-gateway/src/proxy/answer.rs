@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::proxy::body::{BodyError, IdleTimer, Watch};
+use crate::proxy::body::{BodyError, Watch};
 use crate::proxy::http1::Connection;
 use crate::proxy::pool::Lease;
 use crate::proxy::trailers::Of;
+use crate::stall::IdleTimer;
 
 /// The body of an upstream's answer. When it has ended, its connection goes back to the pool.
 pub(crate) struct UpstreamBody {

@@ -12,11 +12,12 @@ use futures_util::task::AtomicWaker;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::proxy::answer::UpstreamBody;
 use crate::proxy::trailers::Of;
 use crate::server::ArrivingBody;
+use crate::stall::IdleTimer;
 
 /// The error of a body that did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -307,73 +308,6 @@ impl Body for ForwardBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streaming(body) => body.incoming.size_hint(),
-        }
-    }
-}
-
-/// Runs only while a body stands still, so that a body that never waits costs no timer.
-pub(crate) struct IdleTimer {
-    after: Duration,
-    /// When it is over however much moves.
-    until: Option<Instant>,
-    armed: bool,
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl IdleTimer {
-    pub(crate) const fn new(after: Duration) -> Self {
-        Self::within(after, None)
-    }
-
-    /// One that also ends what moves for too long in all.
-    pub(crate) const fn within(after: Duration, until: Option<Instant>) -> Self {
-        Self { after, until, armed: false, sleep: None }
-    }
-
-    /// Something moved.
-    pub(crate) fn rest(&mut self) {
-        self.armed = false;
-    }
-
-    /// Whether it took too long in all.
-    pub(super) fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| until <= Instant::now())
-    }
-
-    /// Leaves a timer of another runtime behind.
-    pub(crate) fn forget(&mut self) {
-        self.armed = false;
-        self.sleep = None;
-    }
-
-    /// Passes on what came of moving something, or fails when nothing has moved for too long.
-    pub(crate) fn settle<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        moved: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if moved.is_ready() {
-            self.rest();
-            return moved;
-        }
-        ready!(self.poll_expired(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Nothing moves: ready when that has lasted for too long.
-    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.armed {
-            self.armed = true;
-            let idle = Instant::now() + self.after;
-            let deadline = self.until.map_or(idle, |until| idle.min(until));
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                none => *none = Some(Box::pin(sleep_until(deadline))),
-            }
-        }
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().poll(cx),
-            None => Poll::Pending,
         }
     }
 }

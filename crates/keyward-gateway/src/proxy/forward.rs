@@ -11,9 +11,7 @@ use keyward_core::error::{Error, ErrorCode, Result as Checked};
 
 use crate::answer::Refusal;
 use crate::proxy::answer::UpstreamBody;
-use crate::proxy::body::{
-    BodyBounds, ForwardBody, IdleTimer, PlaneBody, Progress, RequestBody, Watch,
-};
+use crate::proxy::body::{BodyBounds, ForwardBody, PlaneBody, Progress, RequestBody, Watch};
 use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};
 use crate::proxy::send::{Answered, SendError};
@@ -22,6 +20,7 @@ use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
 use crate::record;
 use crate::server::ArrivingBody;
+use crate::stall::IdleTimer;
 
 const BAD_ANSWER: &str = "The API behind this gateway broke off or answered unintelligibly";
 

@@ -4,6 +4,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
 
 use keyward_core::error::{Error, ErrorCode, Result};
 
+use crate::lookup::{find, find_all, is_repeated};
 use crate::proxy::trailers::Of;
 
 /// Headers that may stand in a request once at most.
@@ -139,7 +140,7 @@ pub(crate) fn is_tenant_header(name: &str, tenant_header: Option<&HeaderName>) -
 /// Refuses headers that two readers could understand differently.
 pub(crate) fn check_headers(headers: &HeaderMap, tenant_header: Option<&HeaderName>) -> Result<()> {
     for name in ONCE.iter().chain(tenant_header) {
-        if headers.get_all(name).iter().nth(1).is_some() {
+        if is_repeated(headers, name) {
             let text = format!("The {name} header may be sent once only");
             return Err(Error::new(ErrorCode::InvalidRequest, text).with("header", name.as_str()));
         }
@@ -161,7 +162,7 @@ pub(super) fn passing<'h>(
     tenant_header: Option<&'h HeaderName>,
 ) -> impl Iterator<Item = (&'h HeaderName, &'h HeaderValue)> {
     // most requests have none
-    let has_connection = headers.contains_key(CONNECTION);
+    let has_connection = find(headers, &CONNECTION).is_some();
     headers.iter().filter(move |(name, _)| {
         let name = name.as_str();
         let ends = ends_here(name)
@@ -222,9 +223,7 @@ pub(super) fn strip_response(headers: &mut HeaderMap, wants_trailers: bool) {
 
 /// The names in all `Connection` headers, in lower case.
 fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
+    find_all(headers, &CONNECTION)
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(|token| String::from_utf8_lossy(token.trim_ascii()).to_ascii_lowercase())
         .filter(|token| !token.is_empty())

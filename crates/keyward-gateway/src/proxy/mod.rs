@@ -15,7 +15,6 @@ mod outbound;
 mod pool;
 mod send;
 mod standing;
-mod stream;
 mod streams;
 mod target;
 mod tls;

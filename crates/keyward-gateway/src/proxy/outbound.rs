@@ -21,6 +21,7 @@ use keyward_core::time::Timestamp;
 use crate::client_address::X_FORWARDED_FOR;
 use crate::identity::{IDENTITY_HEADERS, Identity, Inked, Lines, Sheet, absent};
 use crate::keyset::KnownKey;
+use crate::lookup::find;
 use crate::plane::DataPlane;
 use crate::proxy::body::ForwardBody;
 use crate::proxy::headers::passing;
@@ -215,7 +216,7 @@ impl<'a> Outbound<'a> {
         identity.set(sheet);
         sheet.write(&X_FORWARDED_FOR, |out| push_address(out, self.passage.client));
         let headers = &self.parts.headers;
-        match headers.get(&TRACEPARENT).filter(|it| received_traceparent(it).is_some()) {
+        match find(headers, &TRACEPARENT).filter(|it| received_traceparent(it).is_some()) {
             Some(received) => sheet.set(&TRACEPARENT, received),
             None => {
                 sheet.write(&TRACEPARENT, |out| push_traceparent(self.passage.request_id, out));
@@ -223,7 +224,7 @@ impl<'a> Outbound<'a> {
         }
         sheet.set(&X_REQUEST_ID, request_id_header);
         sheet.write_text(&X_FORWARDED_PROTO, self.passage.scheme);
-        match headers.get(HOST) {
+        match find(headers, &HOST) {
             Some(host) => sheet.set(&X_FORWARDED_HOST, host),
             None => sheet.set(&X_FORWARDED_HOST, &absent()),
         }

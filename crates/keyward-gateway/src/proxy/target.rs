@@ -16,9 +16,9 @@ use crate::proxy::health::Health;
 use crate::proxy::http1::{self, Socket};
 use crate::proxy::pool::{self, Channel, Common, Connection};
 use crate::proxy::send::{Broken, SendError};
-use crate::proxy::stream::Stream;
 use crate::proxy::streams::Multiplexed;
 use crate::proxy::tls::{HTTP_2, Tls, Trust};
+use crate::stall::Stalling;
 
 /// The most headers an upstream may answer with.
 pub(super) const MAX_RESPONSE_HEADERS: usize = 200;
@@ -131,7 +131,7 @@ impl Target {
             let connection = http1::Connection::new(socket, config.body_idle_timeout);
             return Ok(Channel::Connection(Connection::new(connection)));
         }
-        let socket = Stream::new(socket, config.body_idle_timeout);
+        let socket = Stalling::new(socket, config.body_idle_timeout);
         let broken = |error| SendError::Broken(Broken::Stream(error));
         let connection = Multiplexed::begin(socket).await.map_err(broken)?;
         let stream = connection.stream(now_ns);

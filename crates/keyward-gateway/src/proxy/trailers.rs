@@ -2,6 +2,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 
+use crate::lookup::find_all;
 use crate::proxy::headers::{ends_here, is_ours_in_an_answer, is_tenant_header};
 
 /// Fields that say how a message is framed, routed, authenticated or read, and are too late behind
@@ -83,7 +84,7 @@ pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
 }
 
 fn words<'h>(headers: &'h HeaderMap, name: &'h HeaderName) -> impl Iterator<Item = &'h str> {
-    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let lines = find_all(headers, name).filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 

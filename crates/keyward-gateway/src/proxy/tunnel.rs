@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::plane::DataPlane;
 use crate::proxy::Alarm;
-use crate::proxy::body::IdleTimer;
 use crate::proxy::http1::Connection;
 use crate::proxy::pool::Held;
 use crate::proxy::standing::{Loss, Standing, Vigil};
+use crate::stall::IdleTimer;
 
 /// For how long one side may go on when the other is done: long enough for a last word.
 const LINGER: Duration = Duration::from_secs(2);

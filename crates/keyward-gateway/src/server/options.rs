@@ -69,6 +69,11 @@ impl ListenerEnvironments {
         Self { by_host: hosts, otherwise }
     }
 
+    /// Whether it depends on the host.
+    pub(crate) fn vary(&self) -> bool {
+        !self.by_host.is_empty()
+    }
+
     pub(crate) fn of(&self, host: &str) -> EnvironmentSet {
         let bare = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let matches =

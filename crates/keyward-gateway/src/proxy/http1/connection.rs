@@ -11,11 +11,12 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::http1::reading::{Reading, Taken};
-use crate::proxy::body::{ForwardBody, IdleTimer};
+use crate::proxy::body::ForwardBody;
 use crate::proxy::http1::head::{self, Head, Seeker, malformed};
 use crate::proxy::http1::socket::Socket;
 use crate::proxy::http1::upload::{SendFault, Upload};
 use crate::proxy::outbound::Framing;
+use crate::stall::IdleTimer;
 
 /// Bytes that are read at a time; more of a body that keeps filling them.
 const FIRST_READ_BYTES: usize = 8 * 1024;

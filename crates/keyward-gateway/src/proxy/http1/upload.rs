@@ -11,10 +11,11 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use crate::identity::{Lines, Sheet as _};
-use crate::proxy::body::{ForwardBody, IdleTimer};
+use crate::proxy::body::ForwardBody;
 use crate::proxy::http1::head::malformed;
 use crate::proxy::http1::socket::Socket;
 use crate::proxy::outbound::Framing;
+use crate::stall::IdleTimer;
 
 /// Bytes of a frame that is copied behind what waits already; larger ones are sent from where they
 /// are.

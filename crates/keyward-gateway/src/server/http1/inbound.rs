@@ -11,10 +11,11 @@ use super::line::Line;
 use super::pipe::{Pipe, Room, pipe};
 use crate::http1::chunked::Chunked;
 use crate::http1::reading::{Reading, Taken};
-use crate::proxy::body::{BodyError, IdleTimer};
+use crate::proxy::body::BodyError;
 use crate::server::ConnectionLimits;
 use crate::server::arriving::ArrivingBody;
 use crate::server::transport::Transport;
+use crate::stall::IdleTimer;
 
 /// What of a request is still to come behind its head.
 pub(super) struct Inbound {

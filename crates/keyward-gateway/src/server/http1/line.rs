@@ -1,6 +1,7 @@
 //! The two directions of a connection: what was read and not yet understood, and what was said and
 //! not yet sent.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -8,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use crate::proxy::body::IdleTimer;
 use crate::server::ConnectionLimits;
-use crate::server::linger::Linger;
+use crate::server::linger::Ending;
 use crate::server::transport::Transport;
+use crate::stall::Stalling;
 
 /// Bytes that are asked for at a time, where it is not known how many come.
 const READ_BYTES: usize = 4 * 1024;
@@ -26,7 +27,7 @@ const KEPT_BYTES: usize = 16 * 1024;
 
 /// A connection, buffered on both sides.
 pub(super) struct Line<S: Transport> {
-    stream: S,
+    stream: Stalling<S>,
     pub(super) received: BytesMut,
     said: Vec<u8>,
     /// How much of it was sent.
@@ -34,7 +35,6 @@ pub(super) struct Line<S: Transport> {
     /// A large piece behind it, and what is behind that.
     piece: Bytes,
     behind: &'static [u8],
-    write_stall: IdleTimer,
 }
 
 impl<S: Transport> Line<S> {
@@ -43,13 +43,12 @@ impl<S: Transport> Line<S> {
         let mut received = BytesMut::with_capacity(READ_BYTES);
         received.extend_from_slice(first);
         Self {
-            stream,
+            stream: Stalling::new(stream, limits.write_timeout),
             received,
             said: Vec::new(),
             sent: 0,
             piece: Bytes::new(),
             behind: b"",
-            write_stall: IdleTimer::new(limits.write_timeout),
         }
     }
 
@@ -109,7 +108,7 @@ impl<S: Transport> Line<S> {
                 }
             };
             let (of_head, of_piece) = (head.len(), self.piece.len());
-            let count = ready!(self.write_stall.settle(cx, written))?;
+            let count = ready!(written)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -127,31 +126,22 @@ impl<S: Transport> Line<S> {
         self.said.shrink_to(KEPT_BYTES);
         self.sent = 0;
         // what encryption keeps back is written here
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.write_stall.settle(cx, flushed)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     /// Ends this direction. What the caller may still be sending is thrown away, so that it can
     /// read the last answer.
     pub(super) async fn end(&mut self, lingers: bool) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        std::future::poll_fn(|cx| {
-            let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
-            self.write_stall.settle(cx, ended)
-        })
-        .await?;
-        if lingers {
-            let mut linger = Linger::new();
-            std::future::poll_fn(|cx| linger.poll(&mut self.stream, cx)).await;
-        }
-        Ok(())
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        let mut ending = Ending::new(lingers);
+        poll_fn(|cx| ending.poll(&mut self.stream, cx)).await
     }
 
     /// Has the connection end in a reset: what waits to be sent is thrown away, and an end that
     /// only the end of the connection marks is not mistaken for one that was meant.
     pub(super) fn reset(&self) {
         // the worst that follows is an orderly end
-        let _ = self.stream.tcp().set_zero_linger();
+        let _ = self.stream.inner().tcp().set_zero_linger();
     }
 }
 
@@ -178,20 +168,14 @@ impl<S: Transport> AsyncWrite for Line<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let line = self.get_mut();
-        let written = Pin::new(&mut line.stream).poll_write(cx, bytes);
-        line.write_stall.settle(cx, written)
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let line = self.get_mut();
-        let flushed = Pin::new(&mut line.stream).poll_flush(cx);
-        line.write_stall.settle(cx, flushed)
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let line = self.get_mut();
-        let ended = Pin::new(&mut line.stream).poll_shutdown(cx);
-        line.write_stall.settle(cx, ended)
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

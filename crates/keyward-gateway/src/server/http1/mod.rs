@@ -23,6 +23,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body::Body as _;
 use tokio::sync::watch;
 
+use crate::lookup::find_all;
 use crate::plane::DataPlane;
 use crate::proxy::{Opened, Tunnel, TunnelEnd};
 use crate::record;
@@ -31,6 +32,7 @@ use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::lookout::{Lookout, Stream};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, Stage};
+use crate::spare;
 use answer::{Asked, CONTINUE, End, WrongLength, say_head};
 use head::Head;
 use inbound::{Came, Inbound};
@@ -296,7 +298,7 @@ impl<'c, S: Transport> Talk<'c, S> {
         let body = InFlight::new(body, arrival.standing.into_inner(), flight);
         let end = End::of(asked, head.status, &body);
         say_head(self.line.say(), &head, asked, end, clock);
-        drop(head);
+        spare::keep(head.headers);
         match self.send(body, end).await {
             Err(Broken) => Next::Nothing,
             Ok(()) if !self.inbound.settle(&mut self.line.received) => Next::End,
@@ -409,6 +411,5 @@ impl From<WrongLength> for Broken {
 
 /// Whether an answer ends its connection.
 fn closes(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(CONNECTION).iter();
-    lines.any(|line| line.as_bytes().eq_ignore_ascii_case(b"close"))
+    find_all(headers, &CONNECTION).any(|line| line.as_bytes().eq_ignore_ascii_case(b"close"))
 }

@@ -3,8 +3,8 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::proxy::body::IdleTimer;
 use crate::server::ConnectionLimits;
+use crate::stall::IdleTimer;
 
 /// Parts of the header timeout in which a waiting connection is looked at.
 const LOOKS: u32 = 2;

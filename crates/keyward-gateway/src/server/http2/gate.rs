@@ -11,25 +11,24 @@ use tokio::time::Instant;
 
 use super::frames::{Frames, HEAD_BYTES};
 use crate::metrics::Metrics;
-use crate::proxy::body::IdleTimer;
 use crate::server::ConnectionLimits;
-use crate::server::linger::Linger;
+use crate::server::linger::Ending;
 use crate::server::transport::Transport;
+use crate::stall::{IdleTimer, Stalling};
 
 /// A ping without its eight bytes. In place of the frame that is one too many `h2` reads this, and
 /// ends the connection by the rules, with a GOAWAY.
 const POISON: [u8; HEAD_BYTES] = [0, 0, 0, 6, 0, 0, 0, 0, 0];
 
 pub(super) struct Gate<S: Transport> {
-    stream: S,
+    stream: Stalling<S>,
     first: Vec<u8>,
     frames: Frames,
     flooded: bool,
     metrics: Arc<Metrics>,
     /// Runs while a head has begun and has not ended, and before the first one.
     head: IdleTimer,
-    write_stall: IdleTimer,
-    linger: Option<Linger>,
+    ending: Ending,
 }
 
 impl<S: Transport> Gate<S> {
@@ -41,14 +40,13 @@ impl<S: Transport> Gate<S> {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            stream,
+            stream: Stalling::new(stream, limits.write_timeout),
             first,
             frames: Frames::new(Instant::now()),
             flooded: false,
             metrics,
             head: IdleTimer::new(limits.header_timeout),
-            write_stall: IdleTimer::new(limits.write_timeout),
-            linger: None,
+            ending: Ending::new(true),
         }
     }
 
@@ -122,7 +120,7 @@ impl<S: Transport> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         let written = Pin::new(&mut gate.stream).poll_write(cx, bytes);
         gate.sent(&written);
-        gate.write_stall.settle(cx, written)
+        written
     }
 
     fn poll_write_vectored(
@@ -133,7 +131,7 @@ impl<S: Transport> AsyncWrite for Gate<S> {
         let gate = self.get_mut();
         let written = Pin::new(&mut gate.stream).poll_write_vectored(cx, parts);
         gate.sent(&written);
-        gate.write_stall.settle(cx, written)
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,21 +139,11 @@ impl<S: Transport> AsyncWrite for Gate<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let gate = self.get_mut();
-        let flushed = Pin::new(&mut gate.stream).poll_flush(cx);
-        gate.write_stall.settle(cx, flushed)
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
-        if gate.linger.is_none() {
-            let ended = Pin::new(&mut gate.stream).poll_shutdown(cx);
-            ready!(gate.write_stall.settle(cx, ended))?;
-            gate.linger = Some(Linger::new());
-        }
-        let Gate { linger: Some(linger), stream, .. } = gate else {
-            return Poll::Ready(Ok(()));
-        };
-        linger.poll(stream, cx).map(Ok)
+        gate.ending.poll(&mut gate.stream, cx)
     }
 }

@@ -19,11 +19,11 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::proxy::body::IdleTimer;
 use crate::server::arriving::ArrivingBody;
 use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Stage};
+use crate::stall::IdleTimer;
 use gate::Gate;
 use streams::{Pieces, Runner, Streams};
 

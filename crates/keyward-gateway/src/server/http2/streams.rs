@@ -13,9 +13,10 @@ use hyper::rt::Executor;
 use parking_lot::Mutex;
 
 use crate::plane::DataPlane;
-use crate::proxy::body::{BodyError, IdleTimer};
+use crate::proxy::body::BodyError;
 use crate::server::connection::InFlight;
 use crate::server::lookout::{Lookout, Stream};
+use crate::stall::IdleTimer;
 
 /// Bytes of an answer that are given away at a time. What is given away waits for the caller's
 /// windows, out of reach.
