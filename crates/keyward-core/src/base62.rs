@@ -14,8 +14,8 @@ const STRIDE_VALUE: u64 = 62_u64.pow(5);
 const PART: usize = 10;
 const PART_VALUE: u128 = 62_u128.pow(10);
 
-/// Writes a number as exactly `N` digits, as [`encode`] does; it must fit. Ids are written for every
-/// request.
+/// Writes a number as exactly `N` digits, as [`encode`] does; it must fit. For ids, which every
+/// request has written.
 pub fn encode_number<const N: usize>(mut number: u128) -> [u8; N] {
     let mut digits = [b'0'; N];
     for part in digits.rchunks_mut(PART) {

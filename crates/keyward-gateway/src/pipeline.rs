@@ -1,6 +1,7 @@
 //! A request of the product's API, stage by stage:
 //! `authenticate → route → authorize → forward → record`.
 
+mod builtin;
 mod lasting;
 mod vouch;
 
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body::Body;
+use http_body::Body as _;
 
 use keyward_core::authority::Wanted;
 use keyward_core::catalog::RouteMatch;
@@ -23,7 +24,6 @@ use keyward_core::path::{Target, credential_in_url};
 
 use crate::answer::{Refusal, mark};
 use crate::authority::unavailable;
-use crate::builtin::{BuiltinCall, BuiltinCaller, MAX_BUILTIN_BODY_BYTES, read_whole};
 use crate::carrier::{self, Carried};
 use crate::keyset::Recognized;
 use crate::lookup::find;
@@ -407,9 +407,9 @@ impl<'p> Exchange<'p> {
     }
 
     fn environments(&self, parts: &Parts) -> EnvironmentSet {
-        let host = || find(&parts.headers, &HOST).and_then(|host| host.to_str().ok());
-        let host = if self.environments.vary() { host() } else { None };
-        self.environments.of(host.unwrap_or_default())
+        let environments = self.environments;
+        let host = if environments.vary() { find(&parts.headers, &HOST) } else { None };
+        environments.of(host.and_then(|host| host.to_str().ok()).unwrap_or_default())
     }
 
     /// Stage 4: the upstream's answer.
@@ -448,43 +448,6 @@ impl<'p> Exchange<'p> {
             let gives_up = refusal.error.code() != ErrorCode::UpstreamUnreachable;
             Refusal { close: has_body && gives_up, ..refusal }
         })
-    }
-
-    /// Stage 4 for an operation that Keyward answers itself.
-    pub(crate) async fn answer_builtin<B>(
-        &self,
-        name: &str,
-        parts: &Parts,
-        target: Target<'_>,
-        body: B,
-    ) -> Staged<Response<PlaneBody>>
-    where
-        B: Body,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let Some(key) = &self.record.key else {
-            return Err(Error::internal("a permit without a key").into());
-        };
-        let within = self.arrival.listener.whole_body_timeout;
-        let body = read_whole(body, MAX_BUILTIN_BODY_BYTES, within).await;
-        let body = body.map_err(Refusal::closing)?;
-        let call = BuiltinCall {
-            name: name.to_owned(),
-            caller: BuiltinCaller {
-                tenant: key.tenant.id,
-                key: key.id,
-                owner: key.owner,
-                scopes: key.scopes,
-                environment: key.environment,
-            },
-            method: parts.method.clone(),
-            path: target.path.to_owned(),
-            query: target.query.unwrap_or_default().to_owned(),
-            request_id: self.record.request_id,
-            body,
-        };
-        let response = self.plane.product.builtins.answer(call).await?;
-        Ok(response.map(|bytes| PlaneBody::Whole(Some(bytes).filter(|it| !it.is_empty()))))
     }
 }
 
