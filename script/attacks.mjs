@@ -141,6 +141,7 @@ function attacks(key) {
     'HTTP/2 pings': own('h2-pings'),
     'HTTP/2 settings': own('h2-settings'),
     'HTTP/2 bodies of empty pieces': own('h2-empty-bodies'),
+    'HTTP/2 answers that nobody takes': own('h2-untaken'),
   }
 }
 

@@ -194,3 +194,38 @@ async fn answers_that_nobody_takes() {
     assert_eq!(reset, 100);
     assert!(resident().saturating_sub(before) < MAX_GROWTH);
 }
+
+/// An answer that its caller leaves standing was read whole, and its upstream is free again.
+#[tokio::test]
+async fn an_answer_that_nobody_takes_holds_no_upstream() {
+    let world = World::new();
+    let (address, mut upstream) = raw_upstream().await;
+    let plane = world.plane(vec![upstream_at(address)]);
+    let mut options = options();
+    h2c(&mut options);
+    let server = start(&plane, options);
+    let key = [("x-api-key", world.token.as_str())];
+    // an initial window of nothing
+    let mut wire = Wire::open(server.local_addr(), &[0, 4, 0, 0, 0, 0]).await;
+    wire.get(1, "/v1/reports", &key).await;
+    let mut behind = upstream.recv().await.unwrap();
+    behind.head().await;
+    behind.write(b"HTTP/1.1 200 OK\r\ncontent-length: 12000\r\n\r\n").await;
+    assert!(wire.next_of(HEADERS).await.is_some());
+    behind.write(&[b'y'; 7_000]).await;
+    behind.write(&[b'y'; 5_000]).await;
+    // the last bytes may still be on their way when the first of these requests is sent
+    for _ in 0..100 {
+        let mut caller = Wire::open(server.local_addr(), &[]).await;
+        caller.get(1, "/v1/reports", &key).await;
+        let mut other = tokio::select! {
+            _ = behind.head() => return,
+            other = upstream.recv() => other.unwrap(),
+        };
+        other.head().await;
+        let once = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+        other.write(once).await;
+        assert_eq!(caller.fate(1).await, Fate::Answered);
+    }
+    panic!("its connection was never used again");
+}

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ use crate::stall::IdleTimer;
 /// Bytes of an answer that are given away at a time. What is given away waits for the caller's
 /// windows, out of reach.
 const PIECE_BYTES: usize = 16 * 1024;
+/// An answer that is said to be no longer is read whole before any of it is given away. Its
+/// upstream is free again then, however long the caller leaves it.
+const WHOLE_BYTES: u64 = PIECE_BYTES as u64;
 
 /// How far the answer of a stream has got.
 pub(super) struct Pace {
@@ -142,11 +145,53 @@ pub(super) struct Pieces {
     body: InFlight,
     pace: Arc<Pace>,
     rest: Bytes,
+    /// Whether the answer is given away in one piece, what there is of that, and what follows it.
+    whole: bool,
+    gathered: Vec<u8>,
+    behind: Option<Frame<Bytes>>,
 }
 
 impl Pieces {
-    pub(super) const fn new(body: InFlight, pace: Arc<Pace>) -> Self {
-        Self { body, pace, rest: Bytes::new() }
+    pub(super) fn new(body: InFlight, pace: Arc<Pace>) -> Self {
+        let whole = body.size_hint().exact().is_some_and(|bytes| bytes <= WHOLE_BYTES);
+        let (rest, gathered) = (Bytes::new(), Vec::new());
+        Self { body, pace, rest, whole, gathered, behind: None }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(behind) = self.behind.take() {
+            return Poll::Ready(Some(Ok(behind)));
+        }
+        loop {
+            let next = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+            if !self.whole {
+                return Poll::Ready(next.map(Ok));
+            }
+            match next.map(Frame::into_data) {
+                Some(Ok(data)) if self.gathered.is_empty() && self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Ok(data)) => {
+                    self.gathered.extend_from_slice(&data);
+                    if self.body.is_end_stream() {
+                        return Poll::Ready(self.take_gathered());
+                    }
+                }
+                Some(Err(behind)) if self.gathered.is_empty() => {
+                    return Poll::Ready(Some(Ok(behind)));
+                }
+                Some(Err(behind)) => {
+                    self.behind = Some(behind);
+                    return Poll::Ready(self.take_gathered());
+                }
+                None => return Poll::Ready(self.take_gathered()),
+            }
+        }
+    }
+
+    fn take_gathered(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let bytes = std::mem::take(&mut self.gathered);
+        (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
     }
 
     /// The next piece of what is left of a frame. The last one is copied, so that what the caller
@@ -171,7 +216,7 @@ impl Body for Pieces {
         let it = self.get_mut();
         let polled = match it.cut() {
             Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => match Pin::new(&mut it.body).poll_frame(cx) {
+            None => match it.poll_next(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.len() > PIECE_BYTES => {
                         it.rest = data;
@@ -192,12 +237,13 @@ impl Body for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        let nothing_kept = self.rest.is_empty() && self.gathered.is_empty();
+        nothing_kept && self.behind.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let hint = self.body.size_hint();
-        let rest = self.rest.len() as u64;
+        let rest = (self.rest.len() + self.gathered.len()) as u64;
         let mut whole = SizeHint::new();
         whole.set_lower(hint.lower() + rest);
         if let Some(upper) = hint.upper() {
