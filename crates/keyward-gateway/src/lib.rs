@@ -54,9 +54,9 @@ pub use proxy::{
     UpstreamTls,
 };
 pub use server::{
-    ArrivingBody, Certificate, ConnectionLimits, Fallback, GatewayOptions, GatewayServer,
-    InternalServer, InvalidCertificate, LentServer, ListenerEnvironments, MAX_CERTIFICATES,
-    Protocols, RuntimeShape, Tls, WHOLE_BODY_TIMEOUT, head_length,
+    ArrivingBody, Certificate, ChallengeAnswer, ConnectionLimits, Fallback, GatewayOptions,
+    GatewayServer, InternalServer, InvalidCertificate, LentServer, ListenerEnvironments,
+    MAX_CERTIFICATES, Protocols, RuntimeShape, Tls, WHOLE_BODY_TIMEOUT, head_length,
 };
 pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, UsageRow};
 pub use verify::{MAX_VERIFY_BODY_BYTES, VERIFY_PATH, VERIFY_SCOPE};

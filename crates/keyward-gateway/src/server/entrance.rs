@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use crate::metrics::HandshakeFailure;
 use crate::server::connection::Serving;
 use crate::server::http1::serve;
-use crate::server::tls::{ALPN_H2, Tls};
+use crate::server::tls::{ALPN_CHALLENGE, ALPN_H2, Tls};
 use crate::server::{Stage, http2};
 
 /// What a caller sends first that speaks HTTP/2 (RFC 9113 §3.4).
@@ -26,11 +26,18 @@ pub(super) async fn enter(serving: Arc<Serving>, stream: TcpStream, peer: IpAddr
     let Some(stream) = shake_hands(&serving, tls, stream).await else {
         return;
     };
-    if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-        http2::serve(serving, stream, Vec::new(), peer).await;
-    } else {
-        serve(serving, stream, Vec::new(), peer).await;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(ALPN_H2) => http2::serve(serving, stream, Vec::new(), peer).await,
+        // the handshake said everything (RFC 8737 §3)
+        Some(ALPN_CHALLENGE) => end(&serving, stream).await,
+        _ => serve(serving, stream, Vec::new(), peer).await,
     }
+}
+
+/// Ends an encrypted connection on which nothing is to be said.
+async fn end(serving: &Serving, mut stream: TlsStream<TcpStream>) {
+    // whoever does not take the end of it misses nothing
+    let _ = timeout(serving.limits.header_timeout, stream.shutdown()).await;
 }
 
 async fn enter_plain(serving: Arc<Serving>, mut stream: TcpStream, peer: IpAddr) {

@@ -30,7 +30,7 @@ pub use options::{
     ConnectionLimits, GatewayOptions, ListenerEnvironments, Protocols, RuntimeShape,
     WHOLE_BODY_TIMEOUT,
 };
-pub use tls::{Certificate, InvalidCertificate, MAX_CERTIFICATES, Tls};
+pub use tls::{Certificate, ChallengeAnswer, InvalidCertificate, MAX_CERTIFICATES, Tls};
 
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

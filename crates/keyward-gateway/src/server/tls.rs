@@ -20,6 +20,8 @@ use keyward_core::time::Timestamp;
 /// The protocol of a connection that chose HTTP/2 in its handshake (RFC 9113 §3.2).
 pub(super) const ALPN_H2: &[u8] = b"h2";
 const ALPN_HTTP_11: &[u8] = b"http/1.1";
+/// The protocol of a connection that only looks who holds a name (RFC 8737 §6.2).
+pub(super) const ALPN_CHALLENGE: &[u8] = b"acme-tls/1";
 
 /// The most certificates of one listener.
 pub const MAX_CERTIFICATES: usize = 100;
@@ -76,6 +78,17 @@ impl Certificate {
     /// # Errors
     /// When one of them cannot be read, the chain is out of order, or the key is another one's.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, InvalidCertificate> {
+        let read = Self::for_challenge(chain, key)?;
+        read.key.keys_match().map_err(InvalidCertificate::Key)?;
+        Ok(read)
+    }
+
+    /// The same for a certificate that answers a challenge (RFC 8737 §3). It has a critical
+    /// extension that no check of a certificate knows; whether the key fits it is not looked at.
+    ///
+    /// # Errors
+    /// As [`Certificate::from_pem`].
+    pub fn for_challenge(chain: &[u8], key: &[u8]) -> Result<Self, InvalidCertificate> {
         let unreadable = |error: PemError| InvalidCertificate::Pem(error.to_string());
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let chain = chain.map_err(unreadable)?;
@@ -87,12 +100,11 @@ impl Certificate {
             PemError::NoItemsFound => InvalidCertificate::NoKey,
             error => unreadable(error),
         })?;
-        let provider = aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(chain, key, &provider);
-        let key = Arc::new(key.map_err(InvalidCertificate::Key)?);
+        let key = aws_lc_rs::default_provider().key_provider.load_private_key(key);
+        let key = key.map_err(InvalidCertificate::Key)?;
         let validity = &own.tbs_certificate.validity;
         Ok(Self {
-            key,
+            key: Arc::new(CertifiedKey::new(chain, key)),
             names: names(&own),
             not_before: instant(validity.not_before.to_unix_duration()),
             not_after: instant(validity.not_after.to_unix_duration()),
@@ -113,6 +125,11 @@ impl Certificate {
         Ok(())
     }
 
+    /// From when on it is valid.
+    pub const fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
     /// When it expires.
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
@@ -124,7 +141,7 @@ impl Certificate {
     }
 
     /// Whether it is for this host (RFC 9525 §6.3: a wildcard stands for one label).
-    fn is_for(&self, host: &str) -> bool {
+    pub fn is_for(&self, host: &str) -> bool {
         let parent = host.split_once('.').map_or("", |(_, parent)| parent);
         self.names.iter().any(|name| match name.strip_prefix("*.") {
             Some(covered) => covered == parent,
@@ -175,6 +192,10 @@ fn instant(since_1970: std::time::Duration) -> Timestamp {
     Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// The certificate that proves to an authority who holds a name (RFC 8737 §3), by that name in
+/// lower case. It is asked for inside a handshake and should answer within microseconds.
+pub type ChallengeAnswer = Box<dyn Fn(&str) -> Option<Certificate> + Send + Sync>;
+
 /// What a listener shows of itself in its handshakes: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, no
 /// early data, tickets under keys that change every few hours.
 pub struct Tls {
@@ -189,7 +210,24 @@ impl Tls {
     /// # Errors
     /// When there is no certificate, or more than [`MAX_CERTIFICATES`].
     pub fn new(certificates: Vec<Certificate>) -> Result<Self, InvalidCertificate> {
-        let certificates = Arc::new(Certificates(RwLock::new(checked(certificates)?)));
+        Self::with(Certificates { shown: RwLock::new(checked(certificates)?), answer: None })
+    }
+
+    /// The same, and answers authorities that validate a name on this listener (RFC 8737). There
+    /// may be no certificate yet; every other handshake fails until there is one.
+    ///
+    /// # Errors
+    /// When there are more certificates than [`MAX_CERTIFICATES`].
+    pub fn answering(
+        certificates: Vec<Certificate>,
+        answer: ChallengeAnswer,
+    ) -> Result<Self, InvalidCertificate> {
+        let shown = if certificates.is_empty() { Box::default() } else { checked(certificates)? };
+        Self::with(Certificates { shown: RwLock::new(shown), answer: Some(answer) })
+    }
+
+    fn with(certificates: Certificates) -> Result<Self, InvalidCertificate> {
+        let certificates = Arc::new(certificates);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -197,6 +235,9 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP_11.to_vec()];
+        if certificates.answer.is_some() {
+            config.alpn_protocols.push(ALPN_CHALLENGE.to_vec());
+        }
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(InvalidCertificate::Setup)?;
         Ok(Self { config: Arc::new(config), certificates })
     }
@@ -206,7 +247,7 @@ impl Tls {
     /// # Errors
     /// As [`Tls::new`]; the earlier certificates stay then.
     pub fn replace(&self, certificates: Vec<Certificate>) -> Result<(), InvalidCertificate> {
-        *self.certificates.0.write() = checked(certificates)?;
+        *self.certificates.shown.write() = checked(certificates)?;
         Ok(())
     }
 
@@ -230,15 +271,32 @@ fn checked(certificates: Vec<Certificate>) -> Result<Box<[Certificate]>, Invalid
 }
 
 /// The certificates in force.
-#[derive(Debug)]
-struct Certificates(RwLock<Box<[Certificate]>>);
+struct Certificates {
+    shown: RwLock<Box<[Certificate]>>,
+    answer: Option<ChallengeAnswer>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificates").field(&self.shown).finish()
+    }
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let certificates = self.0.read();
         // rustls has brought the name into lower case
         let named = hello.server_name();
+        if let Some(answer) = self.answer.as_ref().filter(|_| is_challenge(&hello)) {
+            return answer(named?).map(|it| it.key);
+        }
+        let certificates = self.shown.read();
         let fitting = named.and_then(|host| certificates.iter().find(|it| it.is_for(host)));
         fitting.or(certificates.first()).map(|it| Arc::clone(&it.key))
     }
+}
+
+/// Whether an authority asks: it offers this protocol and no other (RFC 8737 §3).
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    let mut offered = hello.alpn().into_iter().flatten();
+    offered.next() == Some(ALPN_CHALLENGE) && offered.next().is_none()
 }

@@ -151,6 +151,52 @@ async fn certificates_are_chosen_by_name_and_replaced_under_way() {
 }
 
 #[tokio::test]
+async fn whoever_looks_who_holds_a_name_is_answered_and_nothing_else() {
+    const CHALLENGE: &[u8] = b"acme-tls/1";
+    // what authorities look for is refused as anything else
+    let extension = rcgen::CustomExtension::new_acme_identifier(&[7; 32]);
+    let real = make_with(&["api.test"], |params| params.custom_extensions.push(extension));
+    let (chain, key) = (real.chain.as_bytes(), real.key.as_bytes());
+    assert!(matches!(Certificate::from_pem(chain, key), Err(InvalidCertificate::Key(_))));
+    assert!(Certificate::for_challenge(chain, key).is_ok());
+
+    let (answer, shown) = (make(&["api.test"]), make(&["api.test"]));
+    let answering = answer.certificate();
+    let answers = move |name: &str| (name == "api.test").then(|| answering.clone());
+    let tls = Arc::new(Tls::answering(Vec::new(), Box::new(answers)).unwrap());
+    let stage = stage_with(encrypted(&tls), None).await;
+    let address = stage.server.local_addr();
+    let anybody = [&answer, &shown];
+    let mut stream = shake(&connector(&anybody, &[CHALLENGE]), address, "api.test").await.unwrap();
+    let certificates = stream.get_ref().1.peer_certificates().unwrap();
+    assert_eq!(certificates[0], answer.der);
+    // a request on it is not answered
+    let request = b"GET /v1/reports HTTP/1.1\r\nhost: api.test\r\n\r\n";
+    let _ = stream.write_all(request).await;
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap();
+    assert!(said.is_empty(), "{said:?}");
+    // another name is nobody's, and callers are shown nothing before there is a certificate
+    for (alpn, name) in [(&[CHALLENGE][..], "other.test"), (&[], "api.test")] {
+        assert!(shake(&connector(&anybody, alpn), address, name).await.is_err(), "{name}");
+    }
+
+    tls.replace(vec![shown.certificate()]).unwrap();
+    // a caller that could speak HTTP does not look who holds the name
+    for alpn in [&[][..], &[b"http/1.1", CHALLENGE]] {
+        let mut stream = shake(&connector(&[&shown], alpn), address, "api.test").await.unwrap();
+        assert!(ask(&mut stream, &stage.world.token).await.starts_with("HTTP/1.1 200"));
+    }
+    let stream = shake(&connector(&[&answer], &[CHALLENGE]), address, "api.test").await;
+    assert!(stream.is_ok());
+    // a listener without [acme] does not speak of it
+    let tls = Arc::new(Tls::new(vec![shown.certificate()]).unwrap());
+    let stage = stage_with(encrypted(&tls), None).await;
+    let refused = connector(&[&shown], &[CHALLENGE]);
+    assert!(shake(&refused, stage.server.local_addr(), "api.test").await.is_err());
+}
+
+#[tokio::test]
 async fn callers_that_do_not_finish_their_handshake_are_let_go() {
     let made = make(&["api.test"]);
     let tls = Arc::new(Tls::new(vec![made.certificate()]).unwrap());
