@@ -36,6 +36,9 @@ pub enum Program {
     Node,
     /// Python 3 with a script.
     Python,
+    /// Pebble, an authority that issues certificates (RFC 8555), with its settings in JSON. It
+    /// looks at every challenge at once, and believes nothing it has seen before.
+    Pebble,
 }
 
 /// What of a program must be known to start it.
@@ -56,6 +59,7 @@ impl Program {
             Self::Apache => ("apache2", "apt-get install -y apache2-bin", "apache.conf"),
             Self::Node => ("node", "apt-get install -y nodejs", "server.mjs"),
             Self::Python => ("python3", "apt-get install -y python3", "server.py"),
+            Self::Pebble => ("pebble", "apt-get install -y pebble", "pebble.json"),
         };
         Facts { name, install, file }
     }
@@ -76,8 +80,17 @@ impl Program {
             }
             Self::Apache => &["-X", "-d", &folder, "-f", &file],
             Self::Node | Self::Python => &[&file],
+            Self::Pebble => &["-strict", "-config", &file],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// What it takes from its environment alone.
+    const fn variables(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Pebble => &[("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_AUTHZREUSE", "0")],
+            _ => &[],
+        }
     }
 }
 
@@ -150,6 +163,7 @@ impl ServerProcess {
         let process = Command::new(path)
             .args(program.arguments(&file, folder.path()))
             .current_dir(folder.path())
+            .envs(program.variables().iter().copied())
             .env("HOME", folder.path())
             .env("XDG_DATA_HOME", folder.path())
             .env("XDG_CONFIG_HOME", folder.path())

@@ -1,5 +1,6 @@
 //! Settings: read from defaults, a file, the environment and flags, each over the one before.
 
+pub(crate) mod acme;
 mod args;
 mod file;
 pub(crate) mod forward_auth;
@@ -16,6 +17,7 @@ pub(crate) mod tls;
 mod units;
 pub(crate) mod upstream;
 
+pub(crate) use acme::acme_problems;
 pub(crate) use args::ConfigArgs;
 pub(crate) use layers::{Loaded, Origin, Surroundings, load};
 pub(crate) use problem::{ConfigError, Problem, did_you_mean};

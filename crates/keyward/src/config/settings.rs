@@ -9,6 +9,7 @@ use keyward_core::lease::Terms;
 use keyward_gateway::DEFAULT_MAX_KEYS;
 use serde::{Deserialize, Serialize};
 
+use super::acme::AcmeSettings;
 use super::forward_auth::ForwardAuthSettings;
 use super::tls::{CertificateFileSettings, TlsSettings};
 use super::units::{Millis, Size};
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogSettings,
     /// The files that certificates are read from.
     pub(crate) certificates: CertificateFileSettings,
+    /// Certificates that an authority issues to this deployment (RFC 8555).
+    pub(crate) acme: AcmeSettings,
     /// Start and stop.
     pub(crate) shutdown: ShutdownSettings,
 }

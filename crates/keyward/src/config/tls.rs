@@ -34,8 +34,10 @@ impl Default for CertificateFileSettings {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct TlsSettings {
     /// Certificates, chosen by the name a caller asks for; the first is for everybody else.
-    /// Without one there is no TLS.
+    /// Without one, and without `acme`, there is no TLS.
     pub(crate) certificate: Vec<CertificateSettings>,
+    /// Whether it also shows the certificate of `[acme]`, and answers the authority's challenges.
+    pub(crate) acme: bool,
 }
 
 /// A certificate and its key.
@@ -51,7 +53,7 @@ pub(crate) struct CertificateSettings {
 impl TlsSettings {
     /// Whether connections are encrypted.
     pub(crate) const fn is_on(&self) -> bool {
-        !self.certificate.is_empty()
+        self.acme || !self.certificate.is_empty()
     }
 
     /// All files, in order.

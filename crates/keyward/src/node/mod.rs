@@ -1,5 +1,6 @@
 //! One process: the planes it runs, wired to one store.
 
+mod acme;
 mod authority;
 mod builtins;
 mod certificates;
@@ -37,9 +38,11 @@ use tokio::task::JoinHandle;
 
 use crate::config::settings::{InternalSettings, NodeRole};
 use crate::config::tls::TlsSettings;
-use crate::config::{DeploymentSecrets, Settings};
+use crate::config::{ConfigError, DeploymentSecrets, Settings, acme_problems};
 use crate::control::{self, ControlState};
 use crate::product::Product;
+pub(crate) use acme::AcmeFolder;
+use acme::Renewal;
 pub(crate) use authority::Followed;
 use certificates::{CertificateMetrics, Certificates};
 use internal::InternalState;
@@ -99,6 +102,10 @@ impl Node {
     /// Loads what the node decides from and starts its listeners.
     pub(crate) async fn start(parts: NodeParts) -> anyhow::Result<Self> {
         let NodeParts { settings, product, secrets, store, clock } = parts;
+        let problems = acme_problems(&settings);
+        if !problems.is_empty() {
+            return Err(ConfigError(problems).into());
+        }
         let keyring = Arc::new(secrets.keyring(product.profile.token_format()));
         let (catalog, ring) = (Arc::clone(&product.catalog), Arc::clone(&keyring));
         let keys = Arc::new(KeySet::keeping(settings.authority.max_keys, catalog, ring));
@@ -107,7 +114,8 @@ impl Node {
             planes::data_plane(&settings, &secrets, &product, &store, keys, admin_tokens, &clock)?;
         let plane = Arc::new(DataPlane::new(config)?);
         let followed = Followed::start(&store, &plane, &settings).await?;
-        let certificates = Arc::new(Certificates::new(Arc::clone(&clock)));
+        let issued = AcmeFolder::of(&settings);
+        let certificates = Arc::new(Certificates::new(Arc::clone(&clock), issued));
         let shared = Shared { store, product, keyring, plane, clock, settings, certificates };
         match shared.listen(jwks, &followed.follower) {
             Ok(open) => Ok(Self { shared, followed, open }),
@@ -193,6 +201,11 @@ impl Shared {
         let purges = has(NodeRole::Worker);
         let every = self.settings.certificates.check_every.duration();
         tokio::spawn(Arc::clone(&self.certificates).keep(every, stopped.clone()));
+        if self.certificates.show_issued() {
+            let (clock, certificates) = (Arc::clone(&self.clock), Arc::clone(&self.certificates));
+            let renewal = Renewal::new(&self.settings, clock, certificates)?;
+            tokio::spawn(renewal.keep(stopped.clone()));
+        }
         let forwards = has(NodeRole::Gateway);
         let plane = Arc::clone(&self.plane);
         let task = Jobs::start(self.store.clone(), plane, purges, forwards, stopped);

@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod acme;
 mod away;
 mod certificates;
 mod coverage;

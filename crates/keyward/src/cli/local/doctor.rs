@@ -1,14 +1,17 @@
 //! `keyward doctor`: looks at a deployment the way the server would, and changes nothing.
 
+mod certificates;
+
 use clap::Args;
+use keyward_core::Clock as _;
 use keyward_store::{RoleCheck, StoreConfig, StoreError, check_role, schema_status};
 use serde::Serialize;
 
 use crate::cli::exit::{Done, Failure};
 use crate::cli::output::{Format, Listed, Output};
 use crate::config::{
-    self, ConfigArgs, DeploymentSecrets, Facts, Problem, Settings, listening_problems,
-    production_problems,
+    self, ConfigArgs, DeploymentSecrets, Facts, Problem, Settings, acme_problems,
+    listening_problems, production_problems,
 };
 use crate::node::{self, SystemClock};
 use crate::product::Product;
@@ -63,6 +66,7 @@ impl DoctorCommand {
         let mut findings =
             vec![good("settings", file.unwrap_or_else(|| "no file; defaults".to_owned()))];
         findings.extend(safety(settings));
+        findings.extend(certificates::findings(settings, SystemClock.now()));
         let product = Product::load(&settings.profile);
         findings.push(profile(&product));
         findings.extend(database(settings, product.as_ref().ok()).await);
@@ -73,11 +77,12 @@ impl DoctorCommand {
 
 fn safety(settings: &Settings) -> Vec<Finding> {
     let production = settings.environment == config::settings::DeploymentEnvironment::Production;
-    let problems = if production {
+    let mut problems = if production {
         production_problems(settings, Facts { demo_tenants: false })
     } else {
         listening_problems(settings)
     };
+    problems.extend(acme_problems(settings));
     if problems.is_empty() {
         return vec![good("safety", "nothing unsafe in the settings")];
     }

@@ -26,10 +26,12 @@ pub(crate) use openapi::OpenapiCommand;
 pub(crate) use serve::{DevCommand, ServeCommand};
 pub(crate) use settings::ConfigCommand;
 
-/// The settings in force; refused when they would serve strangers in clear text.
+/// The settings in force; refused when they would serve strangers in clear text, or under a
+/// certificate that nobody can issue.
 fn settings(args: &ConfigArgs) -> Done<Loaded> {
     let loaded = config::load(args)?;
-    let problems = config::listening_problems(&loaded.settings);
+    let mut problems = config::listening_problems(&loaded.settings);
+    problems.extend(config::acme_problems(&loaded.settings));
     if problems.is_empty() { Ok(loaded) } else { Err(ConfigError(problems).into()) }
 }
 
