@@ -9,9 +9,9 @@ const ADDRESS = '127.0.0.3'
 const TICK_MS = 20
 /** Connections that plain floods open at a tick: some 2500 in a second. */
 const OPENED_AT_ONCE = 50
-/** Connections of an HTTP/2 flood, and how many that ended are opened again in a second. */
+/** Connections of an HTTP/2 flood, and how many are opened in a second, at first and again. */
 const SPEAKERS = 20
-const AGAIN_IN_A_SECOND = 10
+const SPEAKERS_IN_A_SECOND = 10
 /** Frames that each of them sends at a tick: 50,000 in a second over all. */
 const FRAMES = 50
 /** Requests at a time on one connection, as many as the server takes. */
@@ -107,13 +107,13 @@ async function connections(kind, port, until, count) {
   for (const socket of open) socket.destroy()
 }
 
-/** Connections that speak HTTP/2; one that was ended is replaced, some in a second. */
+/** Connections that speak HTTP/2, more and more; one that was ended is replaced. */
 async function speakers([beginning, saying], port, until) {
   const open = new Set()
   const ticks = new Map()
-  let allowed = SPEAKERS
+  let allowed = 1
   while (performance.now() < until) {
-    allowed = Math.min(SPEAKERS, allowed + AGAIN_IN_A_SECOND * TICK_MS / 1_000)
+    allowed = Math.min(SPEAKERS, allowed + SPEAKERS_IN_A_SECOND * TICK_MS / 1_000)
     for (; open.size < SPEAKERS && allowed >= 1; allowed -= 1) {
       const socket = opened(port, open)
       socket.write(beginning)
