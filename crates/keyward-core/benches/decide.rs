@@ -10,7 +10,7 @@ mod product;
 use std::hint::black_box;
 use std::time::Instant;
 
-use keyward_core::key::{KeyHash, Pepper, TagKey, TokenFormat};
+use keyward_core::key::{KeyHash, Pepper, TagKey, TokenError, TokenFormat};
 
 const BATCHES: usize = 101;
 const WARM_UP_BATCHES: usize = 20;
@@ -51,10 +51,18 @@ fn main() {
     let stored = KeyHash::from_bytes(*pepper.hash(&presented).as_bytes());
     let key = product::key();
     let path = "/v1/reports/42/items/7";
-    assert!(product::ask(key, "GET", path).is_ok());
+    let (route, forbidden) =
+        (product::CATALOG.route("GET", path), product::CATALOG.route("GET", "/v1/files"));
+    assert!(product::decide_on(key, route).is_ok() && product::decide_on(key, forbidden).is_err());
+    let (whole, last) = token.split_at(token.len() - 1);
+    let mistyped = whole.to_owned() + if last == "0" { "1" } else { "0" };
+    assert_eq!(format.parse(&mistyped).err(), Some(TokenError::WrongChecksum));
 
     bench("token parse", || {
         black_box(format.parse(black_box(token)).is_ok());
+    });
+    bench("token parse, mistyped", || {
+        black_box(format.parse(black_box(&mistyped)).is_err());
     });
     bench("id tag", || {
         black_box(tags.made(black_box(presented.id_bits)));
@@ -62,10 +70,16 @@ fn main() {
     bench("hash and compare", || {
         black_box(pepper.hash(black_box(&presented)).matches(&stored));
     });
+    bench("route", || {
+        black_box(product::CATALOG.route("GET", black_box(path)));
+    });
+    bench("decide", || {
+        black_box(product::decide_on(black_box(key), black_box(route)).is_ok());
+    });
+    bench("decide, refused", || {
+        black_box(product::decide_on(black_box(key), black_box(forbidden)).is_ok());
+    });
     bench("route and decide", || {
         black_box(product::ask(black_box(key), "GET", black_box(path)).is_ok());
-    });
-    bench("route and decide, refused", || {
-        black_box(product::ask(black_box(key), "GET", black_box("/v1/files")).is_ok());
     });
 }

@@ -98,12 +98,19 @@ pub(crate) fn key() -> KeyFacts<'static> {
 
 /// Finds the route and decides, as the pipeline does.
 pub(crate) fn ask(key: KeyFacts<'_>, method: &str, path: &str) -> Result<Permit<'static>, Denial> {
+    decide_on(key, CATALOG.route(method, path))
+}
+
+/// Decides, once the route was found.
+pub(crate) fn decide_on(
+    key: KeyFacts<'_>,
+    route: RouteMatch<'static>,
+) -> Result<Permit<'static>, Denial> {
     let request = RequestFacts {
         environments: EnvironmentSet::from_iter([Environment::Live]),
         ip: Some([203, 0, 113, 9].into()),
         from_browser: false,
         tenant: TenantHeader::Matches,
     };
-    let route: RouteMatch<'static> = CATALOG.route(method, path);
     decide(&Credential::Known(key), route, &request, Timestamp::from_millis(1_800_000_000_000))
 }
