@@ -1,10 +1,8 @@
 //! The layer around the product's own API.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
@@ -14,6 +12,7 @@ use tower_service::Service;
 
 use keyward_core::id::RequestId;
 use keyward_core::{Error, ErrorCode};
+use keyward_layer::{Gate, Gated};
 
 use crate::verifier::{AssertionVerifier, Refused};
 
@@ -37,45 +36,34 @@ impl<S> Layer<S> for AssertionLayer {
     type Service = AssertionService<S>;
 
     fn layer(&self, inner: S) -> AssertionService<S> {
-        AssertionService { verifier: Arc::clone(&self.0), inner }
+        Gated::new(Arc::clone(&self.0), inner)
     }
 }
 
 /// A service behind an [`AssertionLayer`].
-#[derive(Clone)]
-pub struct AssertionService<S> {
-    verifier: Arc<AssertionVerifier>,
-    inner: S,
-}
+pub type AssertionService<S> = Gated<AssertionVerifier, S>;
 
-impl<S, B, R> Service<Request<B>> for AssertionService<S>
+impl<S, B, R> Gate<S, Request<B>> for AssertionVerifier
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
+    R: 'static,
 {
     type Response = Response<Either<Full<Bytes>, R>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // the service that is ready is the one to call; its copy takes its place
-        let copy = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, copy);
-        let verifier = Arc::clone(&self.verifier);
-        Box::pin(async move {
-            let (mut parts, body) = request.into_parts();
-            match verifier.caller(&parts).await {
-                Ok(caller) => parts.extensions.insert(caller),
-                Err(refused) => return Ok(refusal(refused, &parts).map(Either::Left)),
-            };
-            let response = ready.call(Request::from_parts(parts, body)).await?;
-            Ok(response.map(Either::Right))
-        })
+    async fn pass(
+        self: Arc<Self>,
+        mut ready: S,
+        request: Request<B>,
+    ) -> Result<Self::Response, S::Error> {
+        let (mut parts, body) = request.into_parts();
+        match self.caller(&parts).await {
+            Ok(caller) => parts.extensions.insert(caller),
+            Err(refused) => return Ok(refusal(refused, &parts).map(Either::Left)),
+        };
+        let response = ready.call(Request::from_parts(parts, body)).await?;
+        Ok(response.map(Either::Right))
     }
 }
 

@@ -2,22 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{Request, Response};
-use http_body::Body;
 use tokio::sync::watch;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use keyward_core::environment::EnvironmentSet;
+use keyward_layer::Gated;
 
-use super::body::{BoxError, EmbeddedBody};
-use super::serve::serve;
 use crate::builtin::MAX_BUILTIN_BODY_BYTES;
 use crate::lent::Peer;
 use crate::plane::DataPlane;
@@ -57,7 +50,7 @@ impl EmbeddedOptions {
 }
 
 /// What all services of a layer share.
-pub(super) struct Embedded {
+pub struct Embedded {
     pub(super) plane: Arc<DataPlane>,
     pub(super) listener: Arc<Listener>,
     pub(super) peer: PeerOf,
@@ -97,39 +90,9 @@ impl<S> Layer<S> for EmbeddedLayer {
     type Service = EmbeddedService<S>;
 
     fn layer(&self, inner: S) -> EmbeddedService<S> {
-        EmbeddedService { embedded: Arc::clone(&self.0), inner }
+        Gated::new(Arc::clone(&self.0), inner)
     }
 }
 
 /// An application's service behind an [`EmbeddedLayer`].
-#[derive(Clone)]
-pub struct EmbeddedService<S> {
-    embedded: Arc<Embedded>,
-    inner: S,
-}
-
-impl<S, B, R> Service<Request<B>> for EmbeddedService<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    type Response = Response<EmbeddedBody<R>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // the service that is ready is the one to call; its copy takes its place
-        let copy = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, copy);
-        Box::pin(serve(Arc::clone(&self.embedded), ready, request))
-    }
-}
+pub type EmbeddedService<S> = Gated<Embedded, S>;

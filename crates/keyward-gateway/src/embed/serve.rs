@@ -16,6 +16,7 @@ use tower_service::Service;
 use keyward_core::Caller;
 use keyward_core::decision::Permit;
 use keyward_core::error::{Error, ErrorCode};
+use keyward_layer::Gate;
 
 use super::body::{BoxError, EmbeddedBody};
 use super::layer::Embedded;
@@ -38,60 +39,66 @@ enum Admitted<B> {
     Answered(Response<PlaneBody>),
 }
 
-/// Answers one request. Whatever happens, it is recorded.
-pub(super) async fn serve<S, B, R>(
-    embedded: Arc<Embedded>,
-    mut inner: S,
-    request: Request<B>,
-) -> Result<Response<EmbeddedBody<R>>, S::Error>
+impl<S, B, R> Gate<S, Request<B>> for Embedded
 where
-    S: Service<Request<B>, Response = Response<R>>,
-    B: Body,
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
     B::Error: Into<BoxError>,
-    R: Body<Data = Bytes>,
+    R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let (mut parts, body) = request.into_parts();
-    name_host(&mut parts);
-    let peer = (embedded.peer)(&parts);
-    let arrival = Arrival {
-        peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        listener: Arc::clone(&embedded.listener),
-        bad_head: None,
-        standing: OnceLock::new(),
-    };
-    let entrance = Entrance {
-        environments: &embedded.listener.environments,
-        client: embedded.plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
-        contract: None,
-    };
-    let mut exchange = Exchange::begin(&embedded.plane, &arrival, entrance, &parts);
-    let admitted = match peer {
-        Some(_) => admit(&embedded, &mut exchange, &mut parts, body).await,
-        None => Err(unknown_peer().into()),
-    };
-    let (mut watch, body) = match admitted {
-        Ok(Admitted::Passed(watch, body)) => (watch, body),
-        Ok(Admitted::Answered(response)) => {
-            return Ok(exchange.finish(Ok(response)).map(EmbeddedBody::ours));
-        }
-        Err(refusal) => return Ok(exchange.finish(Err(refusal)).map(EmbeddedBody::ours)),
-    };
-    let path = parts.uri.path().to_owned();
-    let mut call = pin!(inner.call(Request::from_parts(parts, body)));
-    let called = poll_fn(|cx| match call.as_mut().poll(cx) {
-        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
-        Poll::Pending => watch.poll_lost(cx).map(Err),
-    });
-    match called.await {
-        Ok(Ok(response)) => Ok(answered(&mut exchange, response, watch)),
-        Ok(Err(error)) => {
-            exchange.close(FAILED);
-            Err(error)
-        }
-        Err(loss) => {
-            let refusal = lost(&embedded, &watch, loss, &path);
-            Ok(exchange.finish(Err(refusal)).map(EmbeddedBody::ours))
+    type Response = Response<EmbeddedBody<R>>;
+
+    /// Answers one request. Whatever happens, it is recorded.
+    async fn pass(
+        self: Arc<Self>,
+        mut ready: S,
+        request: Request<B>,
+    ) -> Result<Self::Response, S::Error> {
+        let (mut parts, body) = request.into_parts();
+        name_host(&mut parts);
+        let peer = (self.peer)(&parts);
+        let arrival = Arrival {
+            peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            listener: Arc::clone(&self.listener),
+            bad_head: None,
+            standing: OnceLock::new(),
+        };
+        let entrance = Entrance {
+            environments: &self.listener.environments,
+            client: self.plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
+            contract: None,
+        };
+        let mut exchange = Exchange::begin(&self.plane, &arrival, entrance, &parts);
+        let admitted = match peer {
+            Some(_) => admit(&self, &mut exchange, &mut parts, body).await,
+            None => Err(unknown_peer().into()),
+        };
+        let (mut watch, body) = match admitted {
+            Ok(Admitted::Passed(watch, body)) => (watch, body),
+            Ok(Admitted::Answered(response)) => {
+                return Ok(exchange.finish(Ok(response)).map(EmbeddedBody::ours));
+            }
+            Err(refusal) => return Ok(exchange.finish(Err(refusal)).map(EmbeddedBody::ours)),
+        };
+        let path = parts.uri.path().to_owned();
+        let mut call = pin!(ready.call(Request::from_parts(parts, body)));
+        let called = poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+            Poll::Pending => watch.poll_lost(cx).map(Err),
+        });
+        match called.await {
+            Ok(Ok(response)) => Ok(answered(&mut exchange, response, watch)),
+            Ok(Err(error)) => {
+                exchange.close(FAILED);
+                Err(error)
+            }
+            Err(loss) => {
+                let refusal = lost(&self, &watch, loss, &path);
+                Ok(exchange.finish(Err(refusal)).map(EmbeddedBody::ours))
+            }
         }
     }
 }

@@ -5,11 +5,9 @@ mod question;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderName, Request, Response, Uri};
 use http_body::Body;
@@ -22,6 +20,7 @@ use keyward_core::environment::Environment;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::RequestId;
 use keyward_core::profile::Carrier;
+use keyward_layer::{Gate, Gated};
 
 use super::body::{BoxError, EmbeddedBody};
 use super::layer::PeerOf;
@@ -107,7 +106,8 @@ pub enum InvalidVerify {
 #[derive(Clone)]
 pub struct VerifyLayer(Arc<Verify>);
 
-struct Verify {
+/// What all services of a layer share.
+pub struct Verify {
     config: VerifyConfig,
     node: Node,
     failed: FailedCallers,
@@ -128,56 +128,44 @@ impl<S> Layer<S> for VerifyLayer {
     type Service = VerifyService<S>;
 
     fn layer(&self, inner: S) -> VerifyService<S> {
-        VerifyService { verify: Arc::clone(&self.0), inner }
+        Gated::new(Arc::clone(&self.0), inner)
     }
 }
 
 /// An application's service behind a [`VerifyLayer`].
-#[derive(Clone)]
-pub struct VerifyService<S> {
-    verify: Arc<Verify>,
-    inner: S,
-}
+pub type VerifyService<S> = Gated<Verify, S>;
 
-impl<S, B, R> Service<Request<B>> for VerifyService<S>
+impl<S, B, R> Gate<S, Request<B>> for Verify
 where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
     type Response = Response<EmbeddedBody<R>>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // the service that is ready is the one to call; its copy takes its place
-        let copy = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, copy);
-        let verify = Arc::clone(&self.verify);
-        Box::pin(async move {
-            let (mut parts, body) = request.into_parts();
-            super::serve::name_host(&mut parts);
-            let now = verify.config.clock.now();
-            let id = request_id::next(verify.config.clock.as_ref(), now);
-            let shown = request_id::header(id);
-            if let Err(mut refusal) = verify.admit(&mut parts, id).await {
-                refusal.scheme = scheme(&verify.config.carriers);
-                let mut response = refusal.into_response(id, &verify.config.docs_base);
-                mark(response.headers_mut(), &shown, None);
-                return Ok(response.map(EmbeddedBody::ours));
-            }
-            parts.headers.insert(&X_REQUEST_ID, shown.clone());
-            let mut response = ready.call(Request::from_parts(parts, body)).await?;
-            strip_signs(response.headers_mut());
+    async fn pass(
+        self: Arc<Self>,
+        mut ready: S,
+        request: Request<B>,
+    ) -> Result<Self::Response, S::Error> {
+        let (mut parts, body) = request.into_parts();
+        super::serve::name_host(&mut parts);
+        let now = self.config.clock.now();
+        let id = request_id::next(self.config.clock.as_ref(), now);
+        let shown = request_id::header(id);
+        if let Err(mut refusal) = self.admit(&mut parts, id).await {
+            refusal.scheme = scheme(&self.config.carriers);
+            let mut response = refusal.into_response(id, &self.config.docs_base);
             mark(response.headers_mut(), &shown, None);
-            Ok(response.map(EmbeddedBody::plain))
-        })
+            return Ok(response.map(EmbeddedBody::ours));
+        }
+        parts.headers.insert(&X_REQUEST_ID, shown.clone());
+        let mut response = ready.call(Request::from_parts(parts, body)).await?;
+        strip_signs(response.headers_mut());
+        mark(response.headers_mut(), &shown, None);
+        Ok(response.map(EmbeddedBody::plain))
     }
 }
 

@@ -1,5 +1,4 @@
 //! An upstream of its own over real sockets, with assertions as the gateway signs them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +10,16 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use keyward_core::Timestamp;
-use keyward_core::assertion::{Claims, ISSUER, LEEWAY_SECONDS, LIFETIME_SECONDS, SigningKey};
+use keyward_core::assertion::{Claims, LEEWAY_SECONDS, LIFETIME_SECONDS, SigningKey};
 use keyward_upstream::{
     AssertionLayer, AssertionVerifier, Caller, Jwks, MAX_AGE, Now, REFRESH_AFTER, RETRY_AFTER,
 };
 
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-const OLD_SECRET: &[u8] = b"fedcba9876543210fedcba9876543210";
+use super::{OTHER_SECRET, PATH, SECRET, TENANT, claims, serve, signed};
+
 const NOW: i64 = 1_800_000_000;
-const PATH: &str = "/v1/reports";
 /// Nothing here takes this long; it only keeps a broken test from hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,35 +40,6 @@ impl Time {
     fn seconds(&self) -> i64 {
         NOW + self.0.load(Ordering::SeqCst) / 1_000
     }
-}
-
-fn claims(issued: i64) -> Claims<'static> {
-    Claims {
-        iss: ISSUER,
-        aud: "reports",
-        iat: issued,
-        exp: issued + LIFETIME_SECONDS,
-        sub: "key_0000000000000000000001",
-        tenant: "ten_0000000000000000000002",
-        environment: "live",
-        scopes: vec!["reports:read"],
-        role: "analyst",
-        actor: "usr_0000000000000000000003",
-        method: "GET",
-        path: PATH.into(),
-        request_id: "req_0000000000000000000004",
-    }
-}
-
-fn signed(key: &SigningKey, claims: &Claims<'_>) -> String {
-    key.sign(claims)
-}
-
-async fn serve(router: Router) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address
 }
 
 /// An upstream that tells who called.
@@ -115,7 +83,7 @@ async fn a_request_of_the_gateway_tells_who_calls() {
     assert_eq!(
         told,
         json!({
-            "tenant": "ten_0000000000000000000002", "key": "key_0000000000000000000001",
+            "tenant": TENANT, "key": "key_0000000000000000000001",
             "scopes": ["reports:read"], "role": "analyst", "actor": "usr_0000000000000000000003",
             "requestId": "req_0000000000000000000004", "environment": "live",
         })
@@ -133,7 +101,7 @@ async fn every_other_request_is_refused() {
     let nobody = "eyJhbGciOiJub25lIn0";
     let body = good.split('.').nth(1).unwrap();
     let eddsa = signed(&SigningKey::eddsa(&[7; 32]).unwrap(), &claims(NOW));
-    let other = SigningKey::hs256(OLD_SECRET).unwrap();
+    let other = SigningKey::hs256(OTHER_SECRET).unwrap();
     let of = |change: &dyn Fn(&mut Claims<'_>)| {
         let mut claims = claims(NOW);
         change(&mut claims);
@@ -173,9 +141,9 @@ async fn every_other_request_is_refused() {
 #[tokio::test]
 async fn a_shared_secret_is_changed_without_a_gap() {
     let time = Time::default();
-    let both = AssertionVerifier::shared("reports", [SECRET, OLD_SECRET]).unwrap().at(time.now());
+    let both = AssertionVerifier::shared("reports", [SECRET, OTHER_SECRET]).unwrap().at(time.now());
     let address = upstream(both).await;
-    for secret in [SECRET, OLD_SECRET] {
+    for secret in [SECRET, OTHER_SECRET] {
         let token = signed(&SigningKey::hs256(secret).unwrap(), &claims(NOW));
         assert_eq!(status(address, &token).await, 200);
     }
