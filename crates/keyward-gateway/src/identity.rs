@@ -42,7 +42,7 @@ pub(crate) const USUAL_VALUE_BYTES: usize = 1280;
 /// Who makes a permitted request, and whom that is told.
 pub(crate) struct Identity<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) key: &'a KnownKey,
+    pub(crate) key: &'a KnownKey<'a>,
     pub(crate) method: &'a Method,
     /// The path as it is forwarded, without the query.
     pub(crate) path: &'a str,

@@ -377,7 +377,7 @@ impl<'p> Exchange<'p> {
             ip: Some(self.record.client),
             from_browser: carrier::is_from_browser(&parts.headers),
             tenant: key.map_or(TenantHeader::NotRequired, |key| {
-                carrier::tenant_header(&parts.headers, header, &key.tenant)
+                carrier::tenant_header(&parts.headers, header, key.tenant)
             }),
         };
         let decision = decide(&credential, route, &facts, self.record.at);

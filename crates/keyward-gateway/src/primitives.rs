@@ -8,9 +8,9 @@ pub(crate) use parking_lot::{Mutex, RwLock};
 #[cfg(feature = "shuttle")]
 pub(crate) use scheduled::{Mutex, RwLock};
 #[cfg(feature = "shuttle")]
-pub(crate) use shuttle::sync::atomic::AtomicU64;
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::sync::atomic::AtomicU64;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Locks of the scheduler, that are taken like the usual ones.
 #[cfg(feature = "shuttle")]

@@ -10,8 +10,8 @@ use crate::keyset::{KnownKey, Recognized};
 use crate::plane::DataPlane;
 
 /// What memory says of a key.
-pub(crate) struct Found {
-    pub(crate) key: Option<KnownKey>,
+pub(crate) struct Found<'p> {
+    pub(crate) key: Option<KnownKey<'p>>,
     /// What to say when there is none.
     pub(crate) failed: Credential<'static>,
     /// An id that this deployment made and memory does not know.
@@ -33,17 +33,17 @@ impl DataPlane {
     ///
     /// # Errors
     /// `unavailable` when this node cannot tell.
-    pub async fn known_key(&self, text: &str, strict: bool) -> Result<Option<KnownKey>> {
+    pub async fn known_key(&self, text: &str, strict: bool) -> Result<Option<KnownKey<'_>>> {
         recognize(self, text, || strict).await.map(|found| found.key)
     }
 }
 
 /// The key behind a secret, with the authority's help where memory is not enough.
-pub(crate) async fn recognize(
-    plane: &DataPlane,
+pub(crate) async fn recognize<'p>(
+    plane: &'p DataPlane,
     text: &str,
     strict: impl Fn() -> bool,
-) -> Result<Found> {
+) -> Result<Found<'p>> {
     match from_memory(plane, text, &strict) {
         Some(found) => Ok(found),
         // rare: this node must ask the authority first
@@ -52,7 +52,11 @@ pub(crate) async fn recognize(
 }
 
 /// The key behind a secret from memory; `None` when memory is not enough.
-fn from_memory(plane: &DataPlane, text: &str, strict: &impl Fn() -> bool) -> Option<Found> {
+fn from_memory<'p>(
+    plane: &'p DataPlane,
+    text: &str,
+    strict: &impl Fn() -> bool,
+) -> Option<Found<'p>> {
     let (found, vouched) = plane.recall(|| find(plane, text));
     let is_absent = || found.absent.is_none_or(|key| plane.is_absent(key));
     let enough = !found.remembered || (is_absent() && !strict() && vouched);
@@ -60,11 +64,11 @@ fn from_memory(plane: &DataPlane, text: &str, strict: &impl Fn() -> bool) -> Opt
 }
 
 /// The key behind a secret once everything is in memory that was committed before now.
-async fn with_authority(
-    plane: &DataPlane,
+async fn with_authority<'p>(
+    plane: &'p DataPlane,
     text: &str,
     strict: &impl Fn() -> bool,
-) -> Result<Found> {
+) -> Result<Found<'p>> {
     if let Some(key) = find(plane, text).absent {
         plane.look_up(Wanted::Key(key)).await?;
         if let Some(found) = from_memory(plane, text, strict) {
@@ -82,7 +86,7 @@ async fn with_authority(
     Ok(found)
 }
 
-fn find(plane: &DataPlane, text: &str) -> Found {
+fn find<'p>(plane: &'p DataPlane, text: &str) -> Found<'p> {
     let keys = &plane.authority.keys;
     let Ok(presented) = keys.keyring().format().parse(text) else {
         let failed = Credential::Malformed;

@@ -28,7 +28,7 @@ pub(crate) struct Record<'p> {
     pub(crate) at: Timestamp,
     pub(crate) started_ns: u64,
     pub(crate) matched: Option<Matched<'p>>,
-    pub(crate) key: Option<KnownKey>,
+    pub(crate) key: Option<KnownKey<'p>>,
     pub(crate) permitted: bool,
 }
 

@@ -273,7 +273,7 @@ fn response<'a>(
         valid: denial.is_none(),
         code: Cow::Borrowed(code),
         key_id: key.map(|key| key.id),
-        name: key.map(|key| Cow::Owned(key.name.as_ref().to_owned())),
+        name: key.map(|key| Cow::Owned(key.name.to_string())),
         tenant_id: key.map(|key| key.tenant.id),
         environment: key.map(|key| key.environment),
         scopes: scopes.unwrap_or_default(),

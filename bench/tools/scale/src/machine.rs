@@ -26,6 +26,13 @@ pub(crate) fn since(begun: Duration) -> Duration {
     elapsed().saturating_sub(begun)
 }
 
+/// The time that this thread was on a processor: what a look-up costs however busy the machine is.
+pub(crate) fn on_processor() -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split_whitespace().next().context("an empty schedstat")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
+}
+
 /// Numbers below a bound in an order without a pattern, the same in every run.
 pub(crate) struct Order(u64);
 
@@ -40,11 +47,16 @@ impl Order {
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.after(0, bound)
+    }
+
+    /// The next number once another is known, on which it depends.
+    pub(crate) fn after(&mut self, known: u64, bound: usize) -> usize {
         // xorshift64
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound.max(1) as u64).unwrap_or(0)
+        usize::try_from(self.0.wrapping_add(known) % bound.max(1) as u64).unwrap_or(0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What many keys cost: `scale memory --keys 1000000`, `scale start --keys 1000000`.
 //!
-//! `memory` fills a key set and nothing else, and looks keys up beside a bare map of the same
-//! entries. `start` fills a store, starts a node on it and sends requests through its layer: with
+//! `memory` fills a key set and nothing else, and looks keys up beside a bare table of entries as
+//! large. `start` fills a store, starts a node on it and sends requests through its layer: with
 //! every key in memory, and with room for only a part of them. Both print one line of JSON for
 //! each size and engine.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]

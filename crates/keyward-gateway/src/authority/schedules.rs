@@ -29,7 +29,7 @@ use keyward_core::time::Timestamp;
 use super::LeaseCell;
 use super::memory::Memory;
 use crate::admin_tokens::AdminTokens;
-use crate::keyset::{KeySet, Recognized};
+use crate::keyset::{KeySet, KnownKey, Recognized};
 use crate::primitives::{AtomicU64, Mutex};
 
 /// Orders that each test tries unless told otherwise; half of them by priorities, half by lot.
@@ -58,6 +58,30 @@ enum Mistake {
     GrantEarly,
     /// A single reading says that it began after it was made.
     StampLate,
+}
+
+/// What makes the key useless.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    /// It is revoked.
+    Key,
+    /// Its tenant is suspended.
+    Tenant,
+    /// Its owner is offboarded.
+    Member,
+}
+
+impl Blow {
+    /// The change as a node reads it.
+    fn changed(self, epoch: Epoch) -> Changed {
+        let tenant = TenantAuthority { id: TENANT, slug: "acme".to_owned(), suspended: true };
+        let (subject, fact) = match self {
+            Self::Key => (Invalidation::Key(TENANT, PRODUCT.key.id), fact(true)),
+            Self::Tenant => (Invalidation::Tenant(TENANT), Fact::Tenant(tenant)),
+            Self::Member => (Invalidation::Member(TENANT, OWNER), Fact::Gone),
+        };
+        Changed { epoch, subject, fact }
+    }
 }
 
 struct Hand(AtomicU64);
@@ -137,23 +161,24 @@ static PRODUCT: LazyLock<Product> = LazyLock::new(|| {
     Product { catalog, keyring: Arc::new(keyring), token, key }
 });
 
-/// One node, the primary it follows, and somebody who revokes a key there.
+/// One node, the primary it follows, and somebody who makes a key useless there.
 struct World {
     mistake: Mistake,
+    blow: Blow,
     keys: Arc<KeySet>,
     memory: Memory,
     lease: LeaseCell,
     clock: Hand,
-    /// The primary: the newest change, and whether it revoked the key.
+    /// The primary: the newest change, and whether it made the key useless.
     primary: Mutex<(Epoch, bool)>,
     /// The newest change that the node said it applied.
     confirmed: AtomicU64,
-    /// Whether the revocation was answered `effective`.
+    /// Whether that change was answered `effective`.
     effective: AtomicU64,
 }
 
 impl World {
-    fn new(mistake: Mistake, is_known: bool) -> Self {
+    fn new(mistake: Mistake, blow: Blow, is_known: bool) -> Self {
         let product = &*PRODUCT;
         let keys =
             Arc::new(KeySet::new(Arc::clone(&product.catalog), Arc::clone(&product.keyring)));
@@ -170,6 +195,7 @@ impl World {
         memory.end_load(Incarnation::FIRST, Epoch(0));
         let world = Self {
             mistake,
+            blow,
             keys,
             memory,
             lease: LeaseCell::default(),
@@ -190,16 +216,11 @@ impl World {
     /// The node renews: what changed into memory, then the lease.
     fn renew(&self) {
         let sent = self.clock.monotonic_ns();
-        let (epoch, is_revoked) = *self.primary.lock();
+        let (epoch, is_useless) = *self.primary.lock();
         if self.mistake == Mistake::GrantEarly {
             self.grant(sent);
         }
-        let changed = if is_revoked {
-            let subject = Invalidation::Key(TENANT, PRODUCT.key.id);
-            vec![Changed { epoch, subject, fact: fact(true) }]
-        } else {
-            Vec::new()
-        };
+        let changed = is_useless.then(|| self.blow.changed(epoch)).into_iter().collect();
         self.memory.apply(changed, epoch, epoch);
         self.confirmed.store(epoch.0, SeqCst);
         if self.mistake != Mistake::GrantEarly {
@@ -207,8 +228,8 @@ impl World {
         }
     }
 
-    /// Somebody revokes the key, and waits for the node or for the end of its lease.
-    fn revoke(&self) {
+    /// Somebody makes the key useless, and waits for the node or for the end of its lease.
+    fn strike(&self) {
         *self.primary.lock() = (Epoch(1), true);
         let committed = self.clock.monotonic_ns();
         if self.confirmed.load(SeqCst) < 1 {
@@ -234,12 +255,15 @@ impl World {
         self.memory.end_fill(stamp);
     }
 
-    /// What memory says, and whether the revocation was effective before memory was read.
+    /// What memory says, and whether the blow was effective before memory was read.
     fn remember(&self) -> (bool, bool) {
         let was_effective = self.effective.load(SeqCst) == 1;
         let format = self.keys.keyring().format();
         let found = self.keys.recognize(&format.parse(&PRODUCT.token).unwrap());
-        let accepts = matches!(found, Recognized::Known(key) if key.revoked_at.is_none());
+        let is_good = |key: &KnownKey| {
+            key.revoked_at.is_none() && !key.tenant_suspended && key.role.is_some()
+        };
+        let accepts = matches!(&found, Recognized::Known(key) if is_good(key));
         (accepts, was_effective)
     }
 
@@ -258,7 +282,7 @@ impl World {
             }
             _ => self.lease.vouch(&self.clock, || self.remember()),
         };
-        assert!(!(accepts && vouched && was_effective), "accepted after the revocation");
+        assert!(!(accepts && vouched && was_effective), "accepted after the blow");
     }
 }
 
@@ -267,15 +291,15 @@ fn fact(is_revoked: bool) -> Fact {
     Fact::Key(Box::new(KeyAuthority { revoked_at, ..PRODUCT.key.clone() }))
 }
 
-/// Two requests, a revocation, and a node that renews twice; with a look-up when the key is not in
-/// memory at first.
-fn scene(mistake: Mistake, is_known: bool) {
-    let world = Arc::new(World::new(mistake, is_known));
+/// Two requests, a blow, and a node that renews twice; with a look-up when the key is not in memory
+/// at first.
+fn scene(mistake: Mistake, blow: Blow, is_known: bool) {
+    let world = Arc::new(World::new(mistake, blow, is_known));
     let run = |software: fn(&World)| {
         let world = Arc::clone(&world);
         thread::spawn(move || software(&world))
     };
-    let mut threads = vec![run(World::decide), run(World::decide), run(World::revoke)];
+    let mut threads = vec![run(World::decide), run(World::decide), run(World::strike)];
     threads.push(run(|world| {
         world.renew();
         world.renew();
@@ -289,10 +313,10 @@ fn scene(mistake: Mistake, is_known: bool) {
     world.decide();
 }
 
-fn try_with(scheduler: impl Scheduler + 'static, mistake: Mistake, is_known: bool) {
+fn try_with(scheduler: impl Scheduler + 'static, mistake: Mistake, blow: Blow, is_known: bool) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
-    Runner::new(scheduler, config).run(move || scene(mistake, is_known));
+    Runner::new(scheduler, config).run(move || scene(mistake, blow, is_known));
 }
 
 #[expect(clippy::disallowed_methods, reason = "how many orders are tried, from outside")]
@@ -301,43 +325,55 @@ fn schedules() -> usize {
     text.map_or(SCHEDULES, |text| text.parse().unwrap())
 }
 
-fn try_all(mistake: Mistake, is_known: bool, schedules: usize) {
+fn try_all(mistake: Mistake, blow: Blow, is_known: bool, schedules: usize) {
     let half = schedules / 2;
-    try_with(PctScheduler::new_from_seed(SEED, DEPTH, half), mistake, is_known);
-    try_with(RandomScheduler::new_from_seed(SEED, half), mistake, is_known);
+    try_with(PctScheduler::new_from_seed(SEED, DEPTH, half), mistake, blow, is_known);
+    try_with(RandomScheduler::new_from_seed(SEED, half), mistake, blow, is_known);
 }
 
-fn is_noticed(mistake: Mistake, is_known: bool) -> bool {
-    let tried = || try_all(mistake, is_known, SCHEDULES_OF_A_MISTAKE);
+fn is_noticed(mistake: Mistake, blow: Blow, is_known: bool) -> bool {
+    let tried = || try_all(mistake, blow, is_known, SCHEDULES_OF_A_MISTAKE);
     catch_unwind(AssertUnwindSafe(tried)).is_err()
 }
 
 #[test]
 fn no_order_accepts_a_revoked_key() {
-    try_all(Mistake::None, true, schedules());
+    try_all(Mistake::None, Blow::Key, true, schedules());
+}
+
+#[test]
+fn no_order_accepts_a_key_of_a_suspended_tenant() {
+    try_all(Mistake::None, Blow::Tenant, true, schedules());
+}
+
+#[test]
+fn no_order_accepts_a_key_of_an_offboarded_owner() {
+    try_all(Mistake::None, Blow::Member, true, schedules());
 }
 
 #[test]
 fn no_order_of_a_look_up_accepts_a_revoked_key() {
-    try_all(Mistake::None, false, schedules());
+    try_all(Mistake::None, Blow::Key, false, schedules());
 }
 
 #[test]
 fn a_lease_that_is_read_after_memory_is_noticed() {
-    assert!(is_noticed(Mistake::LeaseLast, true));
+    assert!(is_noticed(Mistake::LeaseLast, Blow::Key, true));
 }
 
 #[test]
 fn a_clock_that_is_read_before_memory_is_noticed() {
-    assert!(is_noticed(Mistake::ClockEarly, true));
+    assert!(is_noticed(Mistake::ClockEarly, Blow::Key, true));
 }
 
 #[test]
 fn a_lease_that_is_granted_before_its_facts_is_noticed() {
-    assert!(is_noticed(Mistake::GrantEarly, true));
+    for blow in [Blow::Key, Blow::Tenant, Blow::Member] {
+        assert!(is_noticed(Mistake::GrantEarly, blow, true));
+    }
 }
 
 #[test]
 fn a_look_up_that_is_stamped_after_its_reading_is_noticed() {
-    assert!(is_noticed(Mistake::StampLate, false));
+    assert!(is_noticed(Mistake::StampLate, Blow::Key, false));
 }

@@ -169,7 +169,7 @@ fn introduce(
         tenant: key.tenant.id,
         environment: key.environment,
         key: key.id,
-        key_name: Some(Arc::clone(&key.name)),
+        key_name: Some(key.name.as_str().into()),
         scopes: scopes.collect(),
         role: key.role_name(&product.catalog).into(),
         actor: key.owner,

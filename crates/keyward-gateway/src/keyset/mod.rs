@@ -3,15 +3,21 @@
 //! Fixed entries live in slabs behind a sharded index; tenants and members are interned once and
 //! named by position. Expired and revoked keys stay, so that their callers are told why.
 //!
+//! A look-up takes the lock of one shard and counts no reference: what a key has of its own stands
+//! in its entry, what it shares with others is read where it stands for as long as the set lives.
+//!
 //! A set keeps so many keys and no more, [`DEFAULT_MAX_KEYS`] unless it is told otherwise. Past
 //! that the set is a cache: a key that nobody used for longest makes room, and is looked up in the
 //! store when it is used again.
 
 mod interned;
+mod ladder;
 mod shard;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use smol_str::SmolStr;
 
 use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
 use keyward_core::catalog::{AreaSet, Catalog};
@@ -24,7 +30,7 @@ use keyward_core::scope::ScopeSet;
 use keyward_core::time::Timestamp;
 
 use interned::{Members, Tenants};
-use shard::{KeyEntry, KeyLabel, Shard};
+use shard::{KeyEntry, Shard};
 
 use crate::primitives::RwLock;
 
@@ -46,19 +52,21 @@ pub struct KeySet {
     crowded: AtomicBool,
     /// Whether a key ever had to.
     evicts: AtomicBool,
-    tenants: RwLock<Tenants>,
-    members: RwLock<Members>,
+    tenants: Tenants,
+    members: Members,
 }
 
 /// A key whose secret was right, copied out of the set.
 #[derive(Clone)]
-pub struct KnownKey {
+pub struct KnownKey<'k> {
     /// Its id.
     pub id: KeyId,
     /// Its name.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// Its tenant.
-    pub tenant: Arc<TenantFacts>,
+    pub tenant: &'k TenantFacts,
+    /// Whether its tenant was suspended, or not known.
+    pub tenant_suspended: bool,
     /// Where it is valid.
     pub environment: Environment,
     /// Its scopes.
@@ -78,7 +86,7 @@ pub struct KnownKey {
 }
 
 /// What a key set says of a token.
-pub enum Recognized {
+pub enum Recognized<'k> {
     /// An id that this deployment did not make, or not one of a key.
     Forged,
     /// An id of this deployment that is not in memory.
@@ -86,17 +94,17 @@ pub enum Recognized {
     /// The secret or the environment is not that of the id.
     Wrong,
     /// The secret is right.
-    Known(KnownKey),
+    Known(KnownKey<'k>),
 }
 
-impl Recognized {
+impl<'k> Recognized<'k> {
     /// Whether this was answered from what is in memory, which may be out of date.
     pub const fn is_remembered(&self) -> bool {
         !matches!(self, Self::Forged)
     }
 
     /// The key, if its secret is right.
-    pub fn known(self) -> Option<KnownKey> {
+    pub fn known(self) -> Option<KnownKey<'k>> {
         match self {
             Self::Known(key) => Some(key),
             _ => None,
@@ -108,7 +116,7 @@ impl Recognized {
 static EVERYWHERE: std::sync::LazyLock<IpAllowlist> =
     std::sync::LazyLock::new(IpAllowlist::default);
 
-impl KnownKey {
+impl KnownKey<'_> {
     /// What `decide` reads.
     pub fn facts(&self, catalog: &Catalog) -> KeyFacts<'_> {
         KeyFacts {
@@ -116,7 +124,7 @@ impl KnownKey {
             expires_at: self.expires_at,
             revoked_at: self.revoked_at,
             suspect: self.suspect,
-            tenant_suspended: self.tenant.suspended,
+            tenant_suspended: self.tenant_suspended,
             scopes: self.scopes,
             ceiling: self.ceiling(catalog),
             ip_allowlist: self.ip_allowlist.as_deref().unwrap_or(&EVERYWHERE),
@@ -149,8 +157,8 @@ impl KeySet {
             shards: (0..SHARDS).map(|_| RwLock::new(Shard::keeping(most))).collect(),
             crowded: AtomicBool::new(false),
             evicts: AtomicBool::new(false),
-            tenants: RwLock::default(),
-            members: RwLock::default(),
+            tenants: Tenants::default(),
+            members: Members::default(),
         }
     }
 
@@ -182,40 +190,35 @@ impl KeySet {
     /// Puts a tenant in place of what was known of it. Keys of a tenant that was never put here
     /// are refused as if it were suspended.
     pub fn replace_tenant(&self, tenant: TenantAuthority) {
-        self.tenants.write().replace(tenant);
+        self.tenants.replace(tenant);
     }
 
     /// Forgets a tenant; its keys are refused from now on.
     pub fn remove_tenant(&self, tenant: TenantId) {
-        self.tenants.write().remove(tenant);
+        self.tenants.remove(tenant);
     }
 
     /// Puts a member's role in place of the one before.
     pub fn replace_member(&self, member: &MemberAuthority) {
         let role = self.catalog.role_position(&member.role);
-        let tenant = self.tenants.write().intern(member.tenant);
-        self.members.write().set_role(tenant, member.user, role);
+        let tenant = self.tenants.intern(member.tenant);
+        self.members.set_role(tenant, member.user, role);
     }
 
     /// Forgets that a user belongs to a tenant; the keys the user owns there are refused.
     pub fn remove_member(&self, tenant: TenantId, user: UserId) {
-        let tenant = self.tenants.write().intern(tenant);
-        self.members.write().set_role(tenant, user, None);
+        let tenant = self.tenants.intern(tenant);
+        self.members.set_role(tenant, user, None);
     }
 
     /// Puts a key in place of what was known of it.
     pub fn replace_key(&self, key: KeyAuthority) {
-        let tenant = self.tenants.write().intern(key.tenant);
-        let member = self.members.write().intern(tenant, key.owner);
-        let entry = KeyEntry::new(&key, self.catalog.scope_set(&key.scopes), tenant, member);
-        let restricted = !key.ip_allowlist.is_open();
-        let label = KeyLabel {
-            name: key.name.into(),
-            ip_allowlist: restricted.then(|| Arc::new(key.ip_allowlist)),
-        };
+        let tenant = self.tenants.intern(key.tenant);
+        let member = self.members.intern(tenant, key.owner);
+        let scopes = self.catalog.scope_set(&key.scopes);
         if let Some(shard) = self.shard(key.id) {
             let mut shard = shard.write();
-            shard.replace(entry, label);
+            shard.replace(KeyEntry::new(key, scopes, tenant, member));
             if shard.is_crowded() {
                 self.crowded.store(true, Ordering::Relaxed);
             }
@@ -242,29 +245,29 @@ impl KeySet {
         for shard in &self.shards {
             shard.write().clear();
         }
-        self.members.write().clear();
-        self.tenants.write().clear();
+        self.members.clear();
+        self.tenants.clear();
     }
 
     /// What this set says of a well-formed token. When it is unknown the store may still know it.
-    pub fn recognize(&self, presented: &Presented<'_>) -> Recognized {
+    pub fn recognize(&self, presented: &Presented<'_>) -> Recognized<'_> {
         let SecretKind::Api(claimed) = presented.kind else {
             return Recognized::Forged;
         };
         let id = KeyId::from_bits(presented.id_bits);
-        let found = self.find(id);
-        let Some((entry, label)) = found else {
+        // the lock is not held while the secret is hashed
+        let found = self.find(id, |entry, key| (entry.hash, entry.pepper_version, key));
+        let Some((hash, version, key)) = found else {
             disprove(&self.keyring, presented);
             let made = self.keyring.made(presented.id_bits);
             return if made { Recognized::Unknown(id) } else { Recognized::Forged };
         };
-        let version = entry.pepper_version;
-        let proven = self.keyring.verify(presented, &entry.hash, version);
+        let proven = self.keyring.verify(presented, &hash, version);
         // the environment stands outside the hashed text, so the record has the last word
-        if !proven || claimed != entry.environment {
+        if !proven || claimed != key.environment {
             return Recognized::Wrong;
         }
-        self.complete(&entry, label).map_or(Recognized::Unknown(id), Recognized::Known)
+        Recognized::Known(key)
     }
 
     /// Every key that is known to be revoked, and since when.
@@ -273,32 +276,35 @@ impl KeySet {
     }
 
     /// What is known now of a key whose secret was proven before.
-    pub fn present(&self, id: KeyId) -> Option<KnownKey> {
-        let (entry, label) = self.find(id)?;
-        self.complete(&entry, label)
+    pub fn present(&self, id: KeyId) -> Option<KnownKey<'_>> {
+        self.find(id, |_, key| key)
     }
 
-    fn find(&self, id: KeyId) -> Option<(KeyEntry, KeyLabel)> {
+    fn find<'k, T>(
+        &'k self,
+        id: KeyId,
+        read: impl FnOnce(&KeyEntry, KnownKey<'k>) -> T,
+    ) -> Option<T> {
+        let noted = self.crowded.load(Ordering::Relaxed);
         let shard = self.shard(id)?.read();
-        if self.crowded.load(Ordering::Relaxed) {
-            shard.note_read(id);
-        }
-        shard.find(id)
+        let entry = shard.find(id, noted)?;
+        Some(read(entry, self.complete(entry)?))
     }
 
-    fn complete(&self, entry: &KeyEntry, label: KeyLabel) -> Option<KnownKey> {
-        let tenant = self.tenants.read().get(entry.tenant)?;
-        let (owner, role) = self.members.read().get(entry.member)?;
+    fn complete(&self, entry: &KeyEntry) -> Option<KnownKey<'_>> {
+        let tenant = self.tenants.get(entry.tenant)?;
+        let (owner, role) = self.members.get(entry.member)?;
         Some(KnownKey {
             id: entry.id,
-            name: label.name,
+            name: entry.name.clone(),
             tenant,
+            tenant_suspended: tenant.is_suspended(),
             environment: entry.environment,
             scopes: entry.scopes,
             expires_at: entry.expires_at(),
             revoked_at: entry.revoked_at(),
             suspect: entry.suspect,
-            ip_allowlist: label.ip_allowlist,
+            ip_allowlist: entry.ip_allowlist.clone(),
             owner,
             role,
         })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
+use smol_str::SmolStr;
 
 use keyward_core::authority::KeyAuthority;
 use keyward_core::environment::Environment;
@@ -13,21 +14,24 @@ use keyward_core::key::KeyHash;
 use keyward_core::scope::ScopeSet;
 use keyward_core::time::Timestamp;
 
-/// Entries in one allocation: small enough for an empty node, large enough to be rare.
-const CHUNK: usize = 256;
+use super::ladder::{len_of, place};
+
 /// Bits of a word that notes which entries were read.
 const WORD: usize = u64::BITS as usize;
 /// Entries that are looked at to find one that may go.
-const MAX_SWEEP: usize = 4 * CHUNK;
+const MAX_SWEEP: usize = 1024;
 /// An instant that never comes.
 const NEVER: i64 = i64::MAX;
 
-/// All a decision reads of one key, within two cache lines.
-#[derive(Clone, Copy)]
+/// All that is known of one key: two cache lines that are fetched as a pair, and nothing elsewhere
+/// unless its name is long or it may only be used from some addresses.
+#[repr(align(128))]
 pub(super) struct KeyEntry {
-    pub(super) hash: KeyHash,
     pub(super) id: KeyId,
+    pub(super) hash: KeyHash,
     pub(super) scopes: ScopeSet,
+    pub(super) name: SmolStr,
+    pub(super) ip_allowlist: Option<Arc<IpAllowlist>>,
     expires_ms: i64,
     revoked_ms: i64,
     pub(super) tenant: u32,
@@ -37,20 +41,16 @@ pub(super) struct KeyEntry {
     pub(super) suspect: bool,
 }
 
-/// What a key has of its own on the heap.
-#[derive(Clone)]
-pub(super) struct KeyLabel {
-    pub(super) name: Arc<str>,
-    pub(super) ip_allowlist: Option<Arc<IpAllowlist>>,
-}
-
 impl KeyEntry {
-    pub(super) fn new(key: &KeyAuthority, scopes: ScopeSet, tenant: u32, member: u32) -> Self {
+    pub(super) fn new(key: KeyAuthority, scopes: ScopeSet, tenant: u32, member: u32) -> Self {
         let millis = |at: Option<Timestamp>| at.map_or(NEVER, Timestamp::as_millis);
+        let restricted = !key.ip_allowlist.is_open();
         Self {
-            hash: key.hash,
             id: key.id,
+            hash: key.hash,
             scopes,
+            name: key.name.into(),
+            ip_allowlist: restricted.then(|| Arc::new(key.ip_allowlist)),
             expires_ms: millis(key.expires_at),
             revoked_ms: millis(key.revoked_at),
             tenant,
@@ -74,15 +74,20 @@ impl KeyEntry {
     }
 }
 
-#[derive(Default)]
-struct Chunk {
+/// Entries of one step, which never move.
+struct Step {
     entries: Vec<KeyEntry>,
-    labels: Vec<KeyLabel>,
     /// Which entries were read since the hand passed; kept only where room may be needed.
-    read: [AtomicU64; CHUNK / WORD],
+    read: Box<[AtomicU64]>,
 }
 
-impl Chunk {
+impl Step {
+    fn empty(len: usize) -> Self {
+        let words = len.div_ceil(WORD);
+        let read = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self { entries: Vec::with_capacity(len), read }
+    }
+
     fn note_read(&self, at: usize) {
         let bit = 1 << (at % WORD);
         if let Some(word) = self.read.get(at / WORD)
@@ -103,13 +108,15 @@ impl Chunk {
 /// One part of the key set.
 pub(super) struct Shard {
     index: HashTable<u32>,
-    chunks: Vec<Chunk>,
+    steps: Vec<Step>,
+    /// Positions that were ever taken.
+    taken: u32,
     free: Vec<u32>,
     /// The most keys that are not revoked.
     most: usize,
     revoked: usize,
     /// Where the search for a key that may go goes on.
-    hand: usize,
+    hand: u32,
     evicted: u64,
 }
 
@@ -118,7 +125,8 @@ impl Shard {
     pub(super) fn keeping(most: usize) -> Self {
         Self {
             index: HashTable::new(),
-            chunks: Vec::new(),
+            steps: Vec::new(),
+            taken: 0,
             free: Vec::new(),
             most,
             revoked: 0,
@@ -146,71 +154,55 @@ impl Shard {
         *self = Self { evicted: self.evicted, ..Self::keeping(self.most) };
     }
 
-    /// Notes that a key is in use; only where it matters.
-    pub(super) fn note_read(&self, id: KeyId) {
-        let slot = self.index.find(index_hash(id), |slot| self.is_at(*slot, id));
-        let place = slot.map(|slot| place(*slot));
-        if let Some((chunk, at)) = place
-            && let Some(chunk) = self.chunks.get(chunk)
-        {
-            chunk.note_read(at);
+    /// The entry of a key, which is noted to be in use where that matters.
+    pub(super) fn find(&self, id: KeyId, noted: bool) -> Option<&KeyEntry> {
+        let (step, at) = place(self.position(id)?);
+        let step = self.steps.get(step)?;
+        if noted {
+            step.note_read(at);
         }
+        step.entries.get(at)
     }
 
     pub(super) fn revocations(&self) -> Vec<(KeyId, Timestamp)> {
-        let entries = self.chunks.iter().flat_map(|chunk| &chunk.entries);
-        let known = |entry: &&KeyEntry| {
-            self.index.find(index_hash(entry.id), |slot| self.is_at(*slot, entry.id)).is_some()
-        };
-        let revoked = entries.filter(|entry| entry.is_revoked()).filter(known);
+        let entries = self.steps.iter().flat_map(|step| &step.entries);
+        let revoked = entries.filter(|entry| entry.is_revoked());
+        let revoked = revoked.filter(|entry| self.position(entry.id).is_some());
         revoked.map(|entry| (entry.id, Timestamp::from_millis(entry.revoked_ms))).collect()
     }
 
-    pub(super) fn find(&self, id: KeyId) -> Option<(KeyEntry, KeyLabel)> {
-        let slot = *self.index.find(index_hash(id), |slot| self.is_at(*slot, id))?;
-        let (chunk, at) = place(slot);
-        let chunk = self.chunks.get(chunk)?;
-        Some((*chunk.entries.get(at)?, chunk.labels.get(at)?.clone()))
-    }
-
-    pub(super) fn replace(&mut self, entry: KeyEntry, label: KeyLabel) {
-        let known =
-            self.index.find(index_hash(entry.id), |slot| self.is_at(*slot, entry.id)).copied();
+    pub(super) fn replace(&mut self, entry: KeyEntry) {
+        let known = self.position(entry.id);
         match known {
-            Some(slot) => self.revoked -= usize::from(self.is_revoked(slot)),
+            Some(position) => self.revoked -= usize::from(self.is_revoked(position)),
             None if !entry.is_revoked() => self.make_room(),
             None => {}
         }
         self.revoked += usize::from(entry.is_revoked());
-        if let Some(slot) = known.or_else(|| self.reuse(&entry)) {
-            let (chunk, at) = place(slot);
-            if let Some(chunk) = self.chunks.get_mut(chunk) {
-                if let Some(old) = chunk.entries.get_mut(at) {
-                    *old = entry;
-                }
-                if let Some(old) = chunk.labels.get_mut(at) {
-                    *old = label;
-                }
-            }
-        } else {
-            self.append(entry, label);
+        let id = entry.id;
+        if let Some(position) = known {
+            self.put(position, entry);
+        } else if let Some(position) = self.free.pop() {
+            self.put(position, entry);
+            self.insert(position, id);
+        } else if let Some(position) = self.append(entry) {
+            self.insert(position, id);
         }
     }
 
     pub(super) fn remove(&mut self, id: KeyId) {
-        let chunks = &self.chunks;
-        let is_it = |slot: &u32| entry_id(chunks, *slot) == Some(id);
+        let steps = &self.steps;
+        let is_it = |position: &u32| entry(steps, *position).is_some_and(|entry| entry.id == id);
         let Ok(found) = self.index.find_entry(index_hash(id), is_it) else {
             return;
         };
-        let (slot, _) = found.remove();
-        self.revoked -= usize::from(self.is_revoked(slot));
-        let (chunk, at) = place(slot);
-        if let Some(label) = self.chunks.get_mut(chunk).and_then(|chunk| chunk.labels.get_mut(at)) {
-            label.name = Arc::from("");
-            label.ip_allowlist = None;
+        let (position, _) = found.remove();
+        self.revoked -= usize::from(self.is_revoked(position));
+        if let Some(entry) = self.entry_mut(position) {
+            entry.name = SmolStr::default();
+            entry.ip_allowlist = None;
         }
-        self.free.push(slot);
+        self.free.push(position);
     }
 
     /// Lets a key go when there are as many as are kept: one that nobody used since the last time,
@@ -219,18 +211,17 @@ impl Shard {
         if self.index.len() - self.revoked < self.most {
             return;
         }
-        let slots: usize = self.chunks.iter().map(|chunk| chunk.entries.len()).sum();
         let mut fallback = None;
-        for _ in 0..MAX_SWEEP.min(2 * slots) {
-            self.hand = (self.hand + 1) % slots;
-            let (chunk, at) = (self.hand / CHUNK, self.hand % CHUNK);
-            let Some(chunk) = self.chunks.get(chunk) else { continue };
-            let Some(entry) = chunk.entries.get(at) else { continue };
-            if entry.is_revoked() || !self.is_known(entry.id, self.hand) {
+        for _ in 0..MAX_SWEEP.min(2 * self.taken as usize) {
+            self.hand = (self.hand + 1) % self.taken;
+            let (step, at) = place(self.hand);
+            let Some(step) = self.steps.get(step) else { continue };
+            let Some(entry) = step.entries.get(at) else { continue };
+            if entry.is_revoked() || self.position(entry.id) != Some(self.hand) {
                 continue;
             }
             fallback = Some(entry.id);
-            if !chunk.take_read(at) {
+            if !step.take_read(at) {
                 break;
             }
         }
@@ -240,67 +231,50 @@ impl Shard {
         }
     }
 
-    /// Whether this key is in the index, and at this slot.
-    fn is_known(&self, id: KeyId, slot: usize) -> bool {
-        let found = self.index.find(index_hash(id), |slot| self.is_at(*slot, id));
-        found.is_some_and(|found| *found as usize == slot)
+    fn is_revoked(&self, position: u32) -> bool {
+        entry(&self.steps, position).is_some_and(KeyEntry::is_revoked)
     }
 
-    fn is_revoked(&self, slot: u32) -> bool {
-        let (chunk, at) = place(slot);
-        let entry = self.chunks.get(chunk).and_then(|chunk| chunk.entries.get(at));
-        entry.is_some_and(KeyEntry::is_revoked)
+    fn entry_mut(&mut self, position: u32) -> Option<&mut KeyEntry> {
+        let (step, at) = place(position);
+        self.steps.get_mut(step)?.entries.get_mut(at)
     }
 
-    /// Puts a slot that a removed key left behind into the index, under the new key's id.
-    fn reuse(&mut self, entry: &KeyEntry) -> Option<u32> {
-        let slot = self.free.pop()?;
-        let (chunk, at) = place(slot);
-        *self.chunks.get_mut(chunk)?.entries.get_mut(at)? = *entry;
-        self.insert(slot, entry.id);
-        Some(slot)
-    }
-
-    fn append(&mut self, entry: KeyEntry, label: KeyLabel) {
-        if self.chunks.last().is_none_or(|chunk| chunk.entries.len() == CHUNK) {
-            self.chunks.push(Chunk {
-                entries: Vec::with_capacity(CHUNK),
-                labels: Vec::with_capacity(CHUNK),
-                read: Default::default(),
-            });
+    fn put(&mut self, position: u32, entry: KeyEntry) {
+        if let Some(old) = self.entry_mut(position) {
+            *old = entry;
         }
-        let full = self.chunks.len().saturating_sub(1) * CHUNK;
-        let Some(chunk) = self.chunks.last_mut() else {
-            return;
-        };
-        // a shard of four thousand million keys does not fit into any machine's memory
-        let Ok(slot) = u32::try_from(full + chunk.entries.len()) else {
-            return;
-        };
-        let id = entry.id;
-        chunk.entries.push(entry);
-        chunk.labels.push(label);
-        self.insert(slot, id);
     }
 
-    fn insert(&mut self, slot: u32, id: KeyId) {
-        let chunks = &self.chunks;
-        let rehash = |slot: &u32| entry_id(chunks, *slot).map_or(0, index_hash);
-        self.index.insert_unique(index_hash(id), slot, rehash);
+    /// Puts an entry behind all others. A shard of four thousand million keys does not fit into
+    /// any machine's memory.
+    fn append(&mut self, entry: KeyEntry) -> Option<u32> {
+        let position = self.taken;
+        let (step, _) = place(position);
+        if step == self.steps.len() {
+            self.steps.push(Step::empty(len_of(step)));
+        }
+        self.taken = position.checked_add(1)?;
+        self.steps.get_mut(step)?.entries.push(entry);
+        Some(position)
     }
 
-    fn is_at(&self, slot: u32, id: KeyId) -> bool {
-        entry_id(&self.chunks, slot) == Some(id)
+    fn insert(&mut self, position: u32, id: KeyId) {
+        let steps = &self.steps;
+        let rehash = |position: &u32| entry(steps, *position).map_or(0, |it| index_hash(it.id));
+        self.index.insert_unique(index_hash(id), position, rehash);
+    }
+
+    /// Where a key is.
+    fn position(&self, id: KeyId) -> Option<u32> {
+        let is_it = |position: &u32| entry(&self.steps, *position).is_some_and(|it| it.id == id);
+        self.index.find(index_hash(id), is_it).copied()
     }
 }
 
-const fn place(slot: u32) -> (usize, usize) {
-    (slot as usize / CHUNK, slot as usize % CHUNK)
-}
-
-fn entry_id(chunks: &[Chunk], slot: u32) -> Option<KeyId> {
-    let (chunk, at) = place(slot);
-    Some(chunks.get(chunk)?.entries.get(at)?.id)
+fn entry(steps: &[Step], position: u32) -> Option<&KeyEntry> {
+    let (step, at) = place(position);
+    steps.get(step)?.entries.get(at)
 }
 
 /// Ids are random already; the tag in the low half and the bits of the shard are left out.
@@ -318,8 +292,8 @@ mod tests {
 
     #[test]
     fn a_key_costs_at_most_150_bytes() {
-        let fixed = size_of::<KeyEntry>() + size_of::<KeyLabel>();
-        assert!(size_of::<KeyEntry>() <= 128);
+        let fixed = size_of::<KeyEntry>();
+        assert!(fixed <= 128, "{fixed}");
         assert!(fixed + INDEX_BYTES <= 150, "{fixed} + {INDEX_BYTES}");
     }
 }

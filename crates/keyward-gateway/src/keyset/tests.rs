@@ -96,7 +96,7 @@ impl World {
         Self { set, minted }
     }
 
-    fn find(&self) -> Option<KnownKey> {
+    fn find(&self) -> Option<KnownKey<'_>> {
         let presented = self.set.keyring.format().parse(self.minted.secret.expose()).unwrap();
         self.set.recognize(&presented).known()
     }
@@ -108,12 +108,12 @@ fn a_key_is_found_whatever_comes_first() {
     assert!(world.find().is_none());
     world.set.replace_key(authority(&world.minted, 1, 7));
     let early = world.find().unwrap();
-    assert!(early.tenant.suspended, "an unknown tenant counts as suspended");
+    assert!(early.tenant_suspended, "an unknown tenant counts as suspended");
     assert_eq!(early.role, None, "an unknown member has no role");
     world.set.replace_tenant(tenant(1, false));
     world.set.replace_member(&member(1, 7));
     let known = world.find().unwrap();
-    assert!(!known.tenant.suspended);
+    assert!(!known.tenant_suspended);
     assert!(known.tenant.is_named(b"tenant-1"));
     assert!(known.tenant.is_named(TenantId::from_bits(1).to_string().as_bytes()));
     assert!(!known.tenant.is_named(b""));
@@ -121,7 +121,7 @@ fn a_key_is_found_whatever_comes_first() {
     world.set.remove_member(TenantId::from_bits(1), UserId::from_bits(7));
     assert_eq!(world.find().unwrap().role, None);
     world.set.remove_tenant(TenantId::from_bits(1));
-    assert!(world.find().unwrap().tenant.suspended);
+    assert!(world.find().unwrap().tenant_suspended);
 }
 
 #[test]

@@ -42,7 +42,7 @@ const ADDED_HEADERS: usize = IDENTITY_HEADERS + 7;
 pub(crate) struct Passage<'a> {
     pub(crate) plane: &'a DataPlane,
     pub(crate) catalog: &'a Catalog,
-    pub(crate) key: &'a KnownKey,
+    pub(crate) key: &'a KnownKey<'a>,
     pub(crate) tenant_header: Option<&'a HeaderName>,
     pub(crate) client: IpAddr,
     pub(crate) scheme: &'static str,
