@@ -37,11 +37,7 @@ pub(crate) fn on_processor() -> anyhow::Result<Duration> {
 pub(crate) struct Order(u64);
 
 impl Order {
-    pub(crate) const fn new() -> Self {
-        Self::of(0)
-    }
-
-    /// Another order for each worker.
+    /// Another order for each worker or round.
     pub(crate) const fn of(worker: usize) -> Self {
         Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * worker as u64 + 1))
     }

@@ -94,7 +94,7 @@ fn fill(keys: usize, keyring: &Arc<Keyring>) -> anyhow::Result<Filled> {
             }
             set.replace_key(key);
         }
-        loading += on_processor()? - begun;
+        loading += on_processor()?.saturating_sub(begun);
     }
     let resident = usize::try_from(resident_bytes()?.saturating_sub(before))?;
     let bytes = resident.saturating_sub(ids.len() * ID_BYTES + tokens.len() * TOKEN_BYTES);
@@ -180,6 +180,6 @@ fn timed<T>(of: &[T], mut order: Order, count: usize, mut look_up: impl FnMut(&T
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "a count of look-ups is far below 2^52")]
-    let each = (on_processor()? - begun).as_secs_f64() * 1e9 / count as f64;
+    let each = on_processor()?.saturating_sub(begun).as_secs_f64() * 1e9 / count as f64;
     Ok(each)
 }
