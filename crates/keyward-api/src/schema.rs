@@ -4,7 +4,9 @@
 
 use keyward_core::environment::Environment as CoreEnvironment;
 use keyward_core::id::ID_DIGITS;
-use keyward_core::key::{KeyState as CoreKeyState, RevokeReason as CoreRevokeReason};
+use keyward_core::key::{
+    Exposure as CoreExposure, KeyState as CoreKeyState, RevokeReason as CoreRevokeReason,
+};
 use serde_json::{Value, json};
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType,
@@ -103,6 +105,10 @@ schema! {
         "Whether a key works, computed from its instants. There is no pause.",
         [CoreKeyState::Active, CoreKeyState::Expired, CoreKeyState::Revoked]
             .map(CoreKeyState::as_str),
+    );
+    Exposure => words(
+        "How a key got where others may have seen it.",
+        CoreExposure::ALL.map(CoreExposure::as_str),
     );
     RevokeReason => words(
         "Why a key was revoked.",

@@ -45,6 +45,8 @@ codes! {
     IpNotAllowed = "ip_not_allowed",
     /// A secret key was used from a browser.
     BrowserOriginRefused = "browser_origin_refused",
+    /// A key crossed the network in clear text.
+    TlsRequired = "tls_required",
     /// The request is not one we can read.
     InvalidRequest = "invalid_request",
     /// The path could be read in two ways.

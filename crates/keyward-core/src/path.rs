@@ -98,13 +98,19 @@ impl<'a> Target<'a> {
 
     /// Whether a key of the product stands in the path or the query, plain or percent-encoded.
     pub fn carries_credential(&self, format: &TokenFormat) -> bool {
-        let carries = |text: &str| match Cow::from(percent_decode_str(text)) {
-            Cow::Borrowed(_) => format.occurs_in(text),
-            Cow::Owned(decoded) => {
-                format.occurs_in(text) || format.occurs_in(&String::from_utf8_lossy(&decoded))
-            }
+        self.carried_credential(format).is_some()
+    }
+
+    /// What in it looks like a key, as it stands there or percent-encoded.
+    pub fn carried_credential(&self, format: &TokenFormat) -> Option<Cow<'a, str>> {
+        let carried = |text: &'a str| match Cow::from(percent_decode_str(text)) {
+            Cow::Borrowed(_) => format.find_in(text).map(Cow::Borrowed),
+            Cow::Owned(decoded) => format.find_in(text).map(Cow::Borrowed).or_else(|| {
+                let decoded = String::from_utf8_lossy(&decoded);
+                format.find_in(&decoded).map(|found| Cow::Owned(found.to_owned()))
+            }),
         };
-        carries(self.path) || self.query.is_some_and(carries)
+        carried(self.path).or_else(|| self.query.and_then(carried))
     }
 }
 

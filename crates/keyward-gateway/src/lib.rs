@@ -14,6 +14,7 @@ mod builtin;
 mod carrier;
 mod client_address;
 pub mod embed;
+mod exposures;
 mod failed_callers;
 mod forward_auth;
 mod http1;
@@ -39,6 +40,7 @@ mod verify;
 pub use admin_tokens::{AdminCaller, AdminDenial, AdminTokens};
 pub use builtin::{BuiltinCall, BuiltinCaller, BuiltinHandler, Builtins, MAX_BUILTIN_BODY_BYTES};
 pub use client_address::Networks;
+pub use exposures::{ExposedRow, MAX_EXPOSED_KEYS};
 pub use failed_callers::{FAILURE_BURST, FORGIVE_EVERY_MS, MAX_CALLERS};
 pub use forward_auth::{
     CHECK_PATH, ENVOY_PREFIX, FORWARD_PATH, ForwardAuth, InvalidProxyToken, MIN_PROXY_TOKEN_BYTES,

@@ -11,6 +11,7 @@ use keyward_core::catalog::Catalog;
 use keyward_core::decision::Step;
 use keyward_core::error::ErrorCode;
 
+use crate::exposures::Exposures;
 use crate::proxy::{Loss, Upstreams};
 use crate::record::Outcome;
 
@@ -91,6 +92,7 @@ pub struct Metrics {
     tunnel_bytes: [AtomicU64; 2],
     handshakes: [AtomicU64; HandshakeFailure::ALL.len()],
     floods: AtomicU64,
+    exposures: Arc<Exposures>,
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
     duration_ns: AtomicU64,
@@ -103,7 +105,11 @@ const UNSURE_COLUMN: usize = Step::ALL.len();
 const CUT_COLUMNS: usize = UNSURE_COLUMN + 1;
 
 impl Metrics {
-    pub(crate) fn new(catalog: Arc<Catalog>, upstreams: Arc<Upstreams>) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        upstreams: Arc<Upstreams>,
+        exposures: Arc<Exposures>,
+    ) -> Self {
         let routes = catalog.routes().len();
         let zeros = |cells: usize| (0..cells).map(|_| AtomicU64::new(0)).collect();
         Self {
@@ -115,6 +121,7 @@ impl Metrics {
             tunnel_bytes: Default::default(),
             handshakes: Default::default(),
             floods: AtomicU64::new(0),
+            exposures,
             statuses: Default::default(),
             buckets: Default::default(),
             duration_ns: AtomicU64::new(0),
@@ -185,6 +192,20 @@ impl Metrics {
     /// Counts a connection that ended because of what its caller sent over and over.
     pub(crate) fn count_flood(&self) {
         add(Some(&self.floods), 1);
+    }
+
+    fn encode_exposures(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "keyward_gateway_keys_exposed",
+            "Requests with a valid key where others may have seen it, by where that was",
+            None,
+            MetricType::Counter,
+        )?;
+        for (by, count) in self.exposures.counts() {
+            let labels = [("by", by.as_str().to_owned())];
+            encode_count(&mut family.encode_family(&labels)?, count)?;
+        }
+        Ok(())
     }
 
     fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -326,6 +347,7 @@ impl Collector for Metrics {
         self.encode_requests(&mut encoder)?;
         self.encode_cuts(&mut encoder)?;
         self.encode_connections(&mut encoder)?;
+        self.encode_exposures(&mut encoder)?;
         self.encode_statuses(&mut encoder)?;
         self.encode_upstreams(&mut encoder)?;
         self.encode_tunnels(&mut encoder)?;

@@ -2,12 +2,13 @@
 //! `authenticate → route → authorize → forward → record`.
 
 mod builtin;
+mod exposing;
 mod lasting;
 mod vouch;
 
 use std::net::IpAddr;
 
-use http::header::{HOST, REFERER, USER_AGENT};
+use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body as _;
@@ -19,8 +20,9 @@ use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::KeyId;
+use keyward_core::key::Exposure;
 use keyward_core::lease::Lease;
-use keyward_core::path::{Target, credential_in_url};
+use keyward_core::path::Target;
 
 use crate::answer::{Refusal, mark};
 use crate::authority::unavailable;
@@ -140,6 +142,9 @@ impl<'p> Exchange<'p> {
         body: ArrivingBody,
     ) -> Staged<Response<PlaneBody>> {
         let target = self.read(parts)?;
+        if self.arrival.is_in_clear_text(&self.plane.policy.trusted_proxies, &parts.headers) {
+            self.refuse_clear_text(parts)?;
+        }
         let permit = self.permit(parts, target).await?;
         match &permit.route().builtin {
             // rare and large, so not a part of every request's state
@@ -219,11 +224,7 @@ impl<'p> Exchange<'p> {
             let text = "The address names another host than the Host header";
             return Err(Error::new(ErrorCode::InvalidPath, text).into());
         }
-        let format = self.plane.authority.keys.keyring().format();
-        let referer = find(&parts.headers, &REFERER).and_then(|it| it.to_str().ok());
-        if target.carries_credential(format) || referer.is_some_and(|it| format.occurs_in(it)) {
-            return Err(credential_in_url().into());
-        }
+        self.refuse_key_in(target, &parts.headers)?;
         Ok(target)
     }
 
@@ -382,6 +383,9 @@ impl<'p> Exchange<'p> {
         };
         let decision = decide(&credential, route, &facts, self.record.at);
         decision.map_err(|denial| {
+            if let (ErrorCode::BrowserOriginRefused, Some(key)) = (denial.code, key) {
+                self.expose(key, Exposure::Browser);
+            }
             let context = DenialContext {
                 catalog: &product.catalog,
                 method: parts.method.as_str(),

@@ -19,6 +19,7 @@ use crate::authority::{Follower, Following, LeaseCell, unavailable};
 use crate::builtin::Builtins;
 use crate::carrier;
 use crate::client_address::Networks;
+use crate::exposures::{ExposedRow, Exposures};
 use crate::failed_callers::FailedCallers;
 use crate::forward_auth::ForwardAuth;
 use crate::keyset::KeySet;
@@ -115,6 +116,7 @@ pub(crate) struct Product {
 /// What remembers requests.
 pub(crate) struct Recorder {
     pub(crate) usage: Usage,
+    pub(crate) exposures: Arc<Exposures>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -123,7 +125,9 @@ impl DataPlane {
     pub fn new(config: DataPlaneConfig) -> Result<Self, InvalidConfig> {
         let catalog = Arc::clone(&config.product.catalog);
         let upstreams = Arc::new(Upstreams::new(config.upstreams, &catalog)?);
-        let metrics = Arc::new(Metrics::new(catalog, Arc::clone(&upstreams)));
+        let exposures = Arc::<Exposures>::default();
+        let counted = Arc::clone(&exposures);
+        let metrics = Arc::new(Metrics::new(catalog, Arc::clone(&upstreams), counted));
         Ok(Self {
             clock: config.clock,
             authority: Knowledge {
@@ -136,7 +140,7 @@ impl DataPlane {
             product: Product::new(config.product)?,
             upstreams,
             policy: config.policy,
-            recorder: Recorder { usage: Usage::new(), metrics },
+            recorder: Recorder { usage: Usage::new(), exposures, metrics },
         })
     }
 
@@ -264,6 +268,11 @@ impl DataPlane {
     /// Takes out what up to `max` keys did since they were last taken out.
     pub fn drain_usage(&self, max: usize) -> Vec<UsageRow> {
         self.recorder.usage.drain(max)
+    }
+
+    /// Takes out the keys that were exposed since this was last called.
+    pub fn drain_exposures(&self) -> Vec<ExposedRow> {
+        self.recorder.exposures.drain()
     }
 
     /// Requests whose use was not kept, because more keys than [`crate::MAX_USED_KEYS`] were in

@@ -16,7 +16,7 @@ pub use sql::admin_tokens::AdminToken;
 pub use sql::all_statements;
 pub use sql::audit::AuditFilter;
 pub use sql::idempotency::{Claim, IDEMPOTENCY_LIFETIME_MS, Idempotency};
-pub use sql::keys::{KeyFilter, LastUse, StoredKey};
+pub use sql::keys::{ExposedKey, KeyFilter, LastUse, StoredKey};
 pub use sql::members::{Member, OwnedKeys};
 pub use sql::nodes::NodeRow;
 pub use sql::read::LoadPage;

@@ -1,8 +1,9 @@
-//! When keys were last used: gathered in memory by the data plane, written here.
+//! When keys were last used, and which were exposed: gathered in memory by the data plane, written
+//! here.
 
 use keyward_core::key::TokenFormat;
 use keyward_gateway::{DataPlane, MAX_USED_KEYS, UsageRow};
-use keyward_store::{LastUse, Store};
+use keyward_store::{ExposedKey, LastUse, Store};
 
 use crate::user_agent;
 
@@ -12,6 +13,7 @@ const USAGE_BATCH: usize = 1_000;
 /// Writes what keys did since the last time. What cannot be written is lost and said so: it is
 /// housekeeping, and must not pile up while the store is away.
 pub(crate) async fn note(store: &Store, plane: &DataPlane) {
+    note_exposures(store, plane).await;
     // taken out once: keys in use are back before they are written, and this would never end
     let rows = plane.drain_usage(MAX_USED_KEYS);
     let format = plane.keys().keyring().format();
@@ -19,6 +21,22 @@ pub(crate) async fn note(store: &Store, plane: &DataPlane) {
     for batch in uses.chunks(USAGE_BATCH) {
         if let Err(error) = store.record_last_use(batch).await {
             tracing::warn!(%error, keys = uses.len(), "the last use of keys was not noted");
+            return;
+        }
+    }
+}
+
+async fn note_exposures(store: &Store, plane: &DataPlane) {
+    let rows = plane.drain_exposures();
+    let exposed = rows.into_iter().map(|it| ExposedKey {
+        tenant: it.tenant,
+        key: it.key,
+        exposed: it.exposed,
+    });
+    let exposed: Vec<ExposedKey> = exposed.collect();
+    for batch in exposed.chunks(USAGE_BATCH) {
+        if let Err(error) = store.record_exposures(batch).await {
+            tracing::warn!(%error, keys = exposed.len(), "exposed keys were not marked");
             return;
         }
     }

@@ -160,6 +160,19 @@ pub const ERRORS: &[ErrorInfo] = &[
               server.",
     },
     ErrorInfo {
+        code: ErrorCode::TlsRequired,
+        status: 403,
+        retryable: false,
+        title: "A key was sent without TLS",
+        meaning: "The request came over plain HTTP, where everybody on the way can read the key. \
+                  It was not carried out, and the key is marked as exposed.",
+        causes: &[
+            "The address begins with `http://` instead of `https://`.",
+            "A proxy passes on what reaches it without TLS.",
+        ],
+        fix: "Call the `https://` address, and rotate the key.",
+    },
+    ErrorInfo {
         code: ErrorCode::InvalidRequest,
         status: 400,
         retryable: false,

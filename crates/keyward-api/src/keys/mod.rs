@@ -8,7 +8,7 @@ mod query;
 
 use keyward_core::environment::Environment;
 use keyward_core::id::{KeyId, TenantId, UserId};
-use keyward_core::key::{ApiKey, KeyState, RateLimit, RevokeReason};
+use keyward_core::key::{ApiKey, Exposure, KeyState, RateLimit, RevokeReason};
 use keyward_core::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,6 +56,13 @@ pub struct Key {
     /// the key is refused until somebody confirms it. Its state does not change by that.
     #[schema(required, value_type = Option<schema::Instant>)]
     pub suspect_since: Option<Timestamp>,
+    /// When it was first seen where others may have seen it too: in clear text, in an address, in a
+    /// browser. It works on; rotate it.
+    #[schema(required, value_type = Option<schema::Instant>)]
+    pub exposed_at: Option<Timestamp>,
+    /// How that happened.
+    #[schema(required, value_type = Option<schema::Exposure>)]
+    pub exposed_by: Option<Exposure>,
     /// The names of its scopes, sorted.
     #[schema(value_type = Vec<schema::ScopeName>)]
     pub scopes: Vec<String>,
@@ -117,6 +124,8 @@ impl Key {
             hint: record.hint.to_string(),
             state: record.state(now),
             suspect_since: record.suspect_since,
+            exposed_at: record.exposed.map(|it| it.at),
+            exposed_by: record.exposed.map(|it| it.by),
             scopes: record.scopes.clone(),
             owner_id: record.owner,
             created_by: record.created_by.clone(),

@@ -1,11 +1,13 @@
 //! API keys: the record, its states and the rules of its life.
 
+mod exposure;
 mod keyring;
 mod lowering;
 mod record;
 mod rotation;
 mod token;
 
+pub use exposure::{Exposed, Exposure};
 pub use keyring::Keyring;
 pub use lowering::KeyLowering;
 pub use record::{

@@ -8,6 +8,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, TenantId, UserId};
 use crate::ip::IpAllowlist;
+use crate::key::Exposed;
 use crate::time::{HOUR_MS, Timestamp};
 
 /// The most characters in the name of a key.
@@ -152,6 +153,8 @@ pub struct ApiKey {
     /// Since when it waits to be confirmed: the instant of a restore from a backup that cannot
     /// tell what became of it. Its state does not change by that.
     pub suspect_since: Option<Timestamp>,
+    /// When and how it was exposed, if it ever was.
+    pub exposed: Option<Exposed>,
     /// Where it may be used from.
     pub ip_allowlist: IpAllowlist,
     /// Its own rate limit.

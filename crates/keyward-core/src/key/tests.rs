@@ -31,6 +31,7 @@ fn key() -> ApiKey {
         revoked_at: None,
         revoke_reason: None,
         suspect_since: None,
+        exposed: None,
         ip_allowlist: IpAllowlist::default(),
         rate_limit: None,
         lineage: KeyId::from_bits(1),

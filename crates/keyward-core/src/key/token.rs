@@ -251,15 +251,24 @@ impl TokenFormat {
 
     /// Whether a key of this product stands anywhere in the text, for redaction and refusal.
     pub fn occurs_in(&self, text: &str) -> bool {
+        self.find_in(text).is_some()
+    }
+
+    /// The first thing in the text that looks like a key of this product, with as many digits as
+    /// follow. It may be cut off or made up; [`Self::parse`] tells.
+    pub fn find_in<'a>(&self, text: &'a str) -> Option<&'a str> {
         let shortest = ID_DIGITS + SECRET_DIGITS;
-        self.heads.iter().chain([&self.admin_head]).any(|head| {
+        self.heads.iter().chain([&self.admin_head]).find_map(|head| {
             // most texts are too short for a search to be worth its preparation
-            text.len() >= head.len() + shortest
-                && text.match_indices(head.as_str()).any(|(at, _)| {
-                    let body = text.as_bytes().iter().skip(at + head.len());
-                    body.take_while(|byte| base62::is_digit(**byte)).count()
-                        >= ID_DIGITS + SECRET_DIGITS
-                })
+            if text.len() < head.len() + shortest {
+                return None;
+            }
+            text.match_indices(head.as_str()).find_map(|(at, _)| {
+                let body = text.as_bytes().iter().skip(at + head.len());
+                let digits = body.take_while(|byte| base62::is_digit(**byte)).count();
+                let found = text.get(at..at + head.len() + digits)?;
+                (digits >= shortest).then_some(found)
+            })
         })
     }
 

@@ -14,7 +14,7 @@ use keyward_layer::Gated;
 use crate::builtin::MAX_BUILTIN_BODY_BYTES;
 use crate::lent::Peer;
 use crate::plane::DataPlane;
-use crate::server::{Listener, ListenerEnvironments, Stage, WHOLE_BODY_TIMEOUT};
+use crate::server::{ClearText, Listener, ListenerEnvironments, Stage, WHOLE_BODY_TIMEOUT};
 
 /// Tells which address a request came from; `None` refuses the request.
 pub type PeerOf = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
@@ -78,6 +78,8 @@ impl EmbeddedLayer {
             environments: options.environments,
             // both are for requests that are forwarded
             public_scheme: "http",
+            // how its callers come in is the application's affair
+            clear_text: ClearText::Never,
             max_body_bytes: MAX_BUILTIN_BODY_BYTES as u64,
             whole_body_timeout: options.whole_body_timeout,
             stage,

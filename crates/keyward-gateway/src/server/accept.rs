@@ -21,8 +21,8 @@ use crate::server::connection::{Fallback, Serving, Task};
 use crate::server::entrance::enter;
 use crate::server::http1::serve;
 use crate::server::{
-    ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, Protocols, RuntimeShape,
-    Stage,
+    ClearText, ConnectionLimits, GatewayOptions, Listener, ListenerEnvironments, Protocols,
+    RuntimeShape, Stage,
 };
 
 /// Connections the kernel keeps for us before they are accepted.
@@ -50,6 +50,7 @@ impl GatewayServer {
         let listener = Listener {
             environments: options.environments,
             public_scheme: scheme(&options.protocols, options.behind_tls),
+            clear_text: clear_text(&options.protocols, options.behind_tls),
             max_body_bytes: options.limits.max_body_bytes,
             whole_body_timeout: options.limits.whole_body_timeout,
             stage: stage.subscribe(),
@@ -177,6 +178,8 @@ impl Setup {
         let listener = Listener {
             environments: ListenerEnvironments::all_hosts(EnvironmentSet::ALL),
             public_scheme: scheme(&protocols, false),
+            // its callers are the operator's own
+            clear_text: ClearText::Never,
             max_body_bytes: limits.max_body_bytes,
             whole_body_timeout: limits.whole_body_timeout,
             stage: stage.subscribe(),
@@ -188,6 +191,14 @@ impl Setup {
 /// How callers reach a listener.
 const fn scheme(protocols: &Protocols, behind_tls: bool) -> &'static str {
     if behind_tls || protocols.tls.is_some() { "https" } else { "http" }
+}
+
+const fn clear_text(protocols: &Protocols, behind_tls: bool) -> ClearText {
+    match (protocols.tls.is_some(), behind_tls) {
+        (true, _) => ClearText::Never,
+        (false, true) => ClearText::AsProxiesSay,
+        (false, false) => ClearText::FromElsewhere,
+    }
 }
 
 struct Running {

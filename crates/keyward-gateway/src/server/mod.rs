@@ -16,9 +16,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::answer::Refusal;
+use crate::client_address::Networks;
 use crate::proxy::Standing;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
@@ -45,10 +47,22 @@ pub(crate) enum Stage {
     Stopped,
 }
 
+/// Which requests of a listener crossed a network in clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClearText {
+    /// None: it speaks TLS.
+    Never,
+    /// Those of other machines.
+    FromElsewhere,
+    /// Those of which a trusted proxy in front says so.
+    AsProxiesSay,
+}
+
 /// What all connections of one listener share.
 pub(crate) struct Listener {
     pub(crate) environments: ListenerEnvironments,
     pub(crate) public_scheme: &'static str,
+    pub(crate) clear_text: ClearText,
     pub(crate) max_body_bytes: u64,
     pub(crate) whole_body_timeout: Duration,
     pub(crate) stage: watch::Receiver<Stage>,
@@ -73,6 +87,15 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// Whether others may have read the request on its way.
+    pub(crate) fn is_in_clear_text(&self, proxies: &Networks, headers: &HeaderMap) -> bool {
+        match self.listener.clear_text {
+            ClearText::Never => false,
+            ClearText::FromElsewhere => !self.peer.is_loopback(),
+            ClearText::AsProxiesSay => proxies.came_in_clear_text(self.peer, headers),
+        }
+    }
+
     /// Refuses a request whose head could not be read.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
         self.bad_head.map_or(Ok(()), |bad| Err(Refusal::closing(bad.into())))

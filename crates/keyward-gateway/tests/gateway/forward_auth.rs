@@ -169,7 +169,10 @@ fn make_asking(
     let protocols = Protocols { h2c: true, ..Protocols::default() };
     let internal =
         InternalServer::bind(&[any], Arc::clone(&plane), fallback, limits, protocols, shape);
-    let gateway = start(&plane, options());
+    let mut options = options();
+    // as a gateway that other machines reach through a proxy is set up
+    options.behind_tls = true;
+    let gateway = start(&plane, options);
     Asking { world, plane, internal: internal.unwrap(), gateway, calls: OnceCell::new() }
 }
 

@@ -14,6 +14,7 @@ mod embedded;
 mod encrypted;
 mod entrances;
 mod envoy_grpc;
+mod exposures;
 mod floods;
 mod forward_auth;
 mod frames;

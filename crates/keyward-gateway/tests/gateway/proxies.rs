@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use keyward_core::Timestamp;
+use keyward_core::key::Exposure;
 use keyward_core::lease::Lease;
-use keyward_gateway::FAILURE_BURST;
+use keyward_gateway::{FAILURE_BURST, Networks, PlanePolicy};
 use keyward_testkit::{Program, ServerProcess};
 
+use crate::exposures::other_address;
 use crate::forward_auth::{Asking, asking_before};
 use crate::support::*;
 
@@ -470,5 +472,48 @@ async fn a_product_with_a_tenant_header_is_served_too() {
             let answer = front.send_with_key("GET", "/v1/reports", &sent).await;
             assert_eq!(answer.status, status, "{sample:?} {answer:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_reaches_a_proxy_without_tls_is_refused_by_the_gateway_behind_it() {
+    let Some(elsewhere) = other_address() else {
+        eprintln!("skipped: this machine has no address that others could reach");
+        return;
+    };
+    for sample in ALL.into_iter().filter(|sample| !sample.asks()) {
+        let world = World::new();
+        let upstream = Upstream::start().await;
+        let policy = PlanePolicy {
+            trusted_proxies: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
+            ..PlanePolicy::default()
+        };
+        let plane = world.plane_with(vec![upstream_at(upstream.address)], policy, None);
+        let mut options = options();
+        options.behind_tls = true;
+        let server = start(&plane, options);
+        let gateway = server.local_addr();
+        // of the sample only the health check speaks with another listener
+        let places = Places { internal: gateway, gateway, api: upstream.address };
+        let configuration = sample.configuration(&places).replace("option httpchk", "");
+        let configuration = configuration.replace("http-check send", "# http-check send");
+        let configuration = configuration.replace("{{listen}}", "0.0.0.0:{{port}}");
+        let started = ServerProcess::start(sample.program(), &configuration, &[]).await;
+        let Some(proxy) = started else { continue };
+        let request = format!(
+            "GET /v1/reports HTTP/1.1\r\nHost: api.test\r\nx-api-key: {}\r\n\r\n",
+            world.token
+        );
+        let port = proxy.address().port();
+        let refused = raw(SocketAddr::new(elsewhere.ip(), port), request.as_bytes()).await;
+        let (status, code, _) = refused.refusal();
+        assert_eq!((status, code.as_str()), (403, "tls_required"), "{sample:?}");
+        assert_eq!(upstream.requests(), 0, "{sample:?}");
+        let rows = plane.drain_exposures();
+        let exposed: Vec<_> = rows.iter().map(|row| (row.key, row.exposed.by)).collect();
+        assert_eq!(exposed, [(world.authority.id, Exposure::ClearText)], "{sample:?}");
+        // nobody else reads what stays on one machine
+        raw(proxy.address(), request.as_bytes()).await.told();
+        assert!(plane.drain_exposures().is_empty(), "{sample:?}");
     }
 }

@@ -34,7 +34,8 @@ pub fn migrations() -> Vec<Migration> {
         "V0003__nodes",
         "V0004__database_roles",
         "V0005__suspect_keys",
-        "V0006__tenant_writes"
+        "V0006__tenant_writes",
+        "V0007__exposed_keys"
     ]
 }
 

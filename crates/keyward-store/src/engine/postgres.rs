@@ -62,6 +62,13 @@ pub(crate) const ADVANCE_EPOCH: &str = concat!(
     timeline!(),
     ") RETURNING epoch, incarnation"
 );
+/// Marks many keys as exposed, given as a JSON array of objects. The first time stays.
+pub(crate) const EXPOSE_KEYS: &str = "UPDATE api_keys SET exposed_at = u.at, exposed_by = u.by
+     FROM jsonb_to_recordset(CAST(CAST($1 AS TEXT) AS JSONB))
+       AS u(tenant TEXT, key TEXT, at BIGINT, by TEXT)
+     WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
+       AND api_keys.exposed_at IS NULL";
+
 /// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
 pub(crate) const APPEND_CHANGES: &str = concat!(
     "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)

@@ -118,6 +118,10 @@ const NODES: [Right; 4] = [
 /// When keys were last used.
 const LAST_USE: Right = some("api_keys", Update, "last_used_at last_used_ip last_used_agent");
 
+/// The same, and which were exposed. One entry, because there is one for a table and a privilege.
+const USE_AND_EXPOSURE: Right =
+    some("api_keys", Update, "last_used_at last_used_ip last_used_agent exposed_at exposed_by");
+
 /// What a gateway decides with: the columns that `sql/authority.rs`, `sql/admin_tokens.rs` and
 /// `sql/changes.rs` read, and nothing else. A change here needs a migration beside it, whose
 /// number keeps an older binary from taking the rights back.
@@ -126,9 +130,9 @@ const GATEWAY: &[Right] = &[
         "api_keys",
         Select,
         "tenant_id key_id environment scopes owner_id name expires_at revoked_at ip_allowlist \
-         hash pepper_version suspect_since last_used_at",
+         hash pepper_version suspect_since last_used_at exposed_at",
     ),
-    LAST_USE,
+    USE_AND_EXPOSURE,
     some("memberships", Select, "tenant_id user_id role offboarded_at"),
     some("tenants", Select, "tenant_id slug suspended_at"),
     some(

@@ -26,6 +26,13 @@ pub(crate) const TOUCH_KEYS: &str = "UPDATE api_keys
      WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
        AND (api_keys.last_used_at IS NULL OR api_keys.last_used_at < u.at)";
 
+/// Marks many keys as exposed, given as a JSON array of objects. The first time stays.
+pub(crate) const EXPOSE_KEYS: &str = "UPDATE api_keys SET exposed_at = u.at, exposed_by = u.by
+     FROM (SELECT value ->> 'tenant' AS tenant, value ->> 'key' AS key, value ->> 'at' AS at,
+             value ->> 'by' AS by FROM json_each($1)) AS u
+     WHERE api_keys.tenant_id = u.tenant AND api_keys.key_id = u.key
+       AND api_keys.exposed_at IS NULL";
+
 /// Appends what one change touched, given as a JSON array of `[position, kind, subject]`.
 pub(crate) const APPEND_CHANGES: &str =
     "INSERT INTO changes (tenant_id, epoch, position, kind, subject, at)

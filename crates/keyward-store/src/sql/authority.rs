@@ -4,7 +4,7 @@ use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
 use keyward_core::id::{KeyId, TenantId, UserId};
 
 use crate::engine::{Row, StoreError, Value};
-use crate::sql::keys::LastUse;
+use crate::sql::keys::{ExposedKey, LastUse};
 use crate::sql::read::{LoadPage, key_hash, list, networks, opt_instant, parsed, readable, told};
 use crate::sql::statements;
 use crate::store::Store;
@@ -164,6 +164,17 @@ impl Store {
         }
         let mut tx = self.begin_housekeeping("note the last use of keys").await?;
         tx.touch_keys(uses).await?;
+        tx.into_conn().commit().await
+    }
+
+    /// Marks keys as exposed; what was marked first stays. Housekeeping as well: nothing is decided
+    /// by it.
+    pub async fn record_exposures(&self, keys: &[ExposedKey]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin_housekeeping("mark exposed keys").await?;
+        tx.expose_keys(keys).await?;
         tx.into_conn().commit().await
     }
 

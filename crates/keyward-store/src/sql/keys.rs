@@ -1,7 +1,7 @@
 //! API keys: the record, without its hash.
 
 use keyward_core::id::{KeyId, UserId};
-use keyward_core::key::{ApiKey, KeyHash, KeyHint, KeyState, RevokeReason};
+use keyward_core::key::{ApiKey, Exposed, Exposure, KeyHash, KeyHint, KeyState, RevokeReason};
 use keyward_core::{Environment, Timestamp};
 
 use serde_json::json;
@@ -16,14 +16,14 @@ macro_rules! columns {
         "tenant_id, key_id, environment, name, description, hint, scopes, owner_id, created_by,
          created_at, expires_at, revoked_at, revoke_reason, ip_allowlist, rate_limit, lineage_id,
          rotated_from, replaced_by, deleted_at, last_used_at, last_used_ip, last_used_agent,
-         suspect_since"
+         suspect_since, exposed_at, exposed_by"
     };
 }
 
 statements! {
     INSERT = tenant concat!("INSERT INTO api_keys (", columns!(), ", hash, pepper_version)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-           $19, $20, $21, $22, $23, $24, $25)");
+           $19, $20, $21, $22, $23, $24, $25, $26, $27)");
     // revoked is for ever: no write takes it back
     UPDATE = tenant
         "UPDATE api_keys SET name = $3, description = $4, scopes = $5, owner_id = $6,
@@ -66,6 +66,7 @@ statements! {
            AND suspect_since IS NOT NULL AND revoked_at IS NULL AND deleted_at IS NULL
            AND (expires_at IS NULL OR expires_at > $2)";
     TOUCH = system_by_engine (engine::sqlite::TOUCH_KEYS, engine::postgres::TOUCH_KEYS);
+    EXPOSE = system_by_engine (engine::sqlite::EXPOSE_KEYS, engine::postgres::EXPOSE_KEYS);
     FIND_ANYWHERE = system concat!("SELECT ", columns!(), ", hash, pepper_version
          FROM api_keys WHERE key_id = $1");
 }
@@ -93,6 +94,17 @@ pub struct KeyFilter {
     pub include_deleted: bool,
     /// How many at most.
     pub limit: u32,
+}
+
+/// A key that was seen where others may have seen it too.
+#[derive(Clone, Debug)]
+pub struct ExposedKey {
+    /// The tenant of the key.
+    pub tenant: keyward_core::id::TenantId,
+    /// The key.
+    pub key: KeyId,
+    /// When, and how.
+    pub exposed: Exposed,
 }
 
 /// The last accepted call of a key.
@@ -151,7 +163,15 @@ fn key_of(row: &Row) -> Result<ApiKey, StoreError> {
         last_used_ip: optional(20)?,
         last_used_agent: optional(21)?,
         suspect_since: opt_instant(row, 22)?,
+        exposed: exposed(row)?,
     })
+}
+
+fn exposed(row: &Row) -> Result<Option<Exposed>, StoreError> {
+    let (at, by) = (opt_instant(row, 23)?, row.opt_text(24)?);
+    let (Some(at), Some(word)) = (at, by) else { return Ok(None) };
+    let by = Exposure::from_word(word).ok_or_else(|| row.corrupt(24, "not an exposure"))?;
+    Ok(Some(Exposed { at, by }))
 }
 
 fn millis(instant: Option<Timestamp>) -> Value {
@@ -193,6 +213,8 @@ impl TenantTx {
             Value::from(key.last_used_ip.as_deref()),
             Value::from(key.last_used_agent.as_deref()),
             millis(key.suspect_since),
+            millis(key.exposed.map(|it| it.at)),
+            Value::from(key.exposed.map(|it| it.by.as_str())),
             Value::from(&hash.as_bytes()[..]),
             Value::from(u32::from(pepper_version)),
         ];
@@ -316,11 +338,28 @@ impl SystemTx {
         self.execute(&TOUCH, [Value::from(rows)]).await.map(drop)
     }
 
+    /// Marks keys as exposed that are not marked yet, in one statement.
+    pub(crate) async fn expose_keys(&mut self, keys: &[ExposedKey]) -> Result<(), StoreError> {
+        let rows: Vec<_> = keys
+            .iter()
+            .map(|it| {
+                json!({
+                    "tenant": it.tenant,
+                    "key": it.key,
+                    "at": it.exposed.at.as_millis(),
+                    "by": it.exposed.by.as_str(),
+                })
+            })
+            .collect();
+        let rows = serde_json::Value::from(rows).to_string();
+        self.execute(&EXPOSE, [Value::from(rows)]).await.map(drop)
+    }
+
     /// A key of any tenant, to identify a pasted secret.
     pub async fn find_stored_key(&mut self, key: KeyId) -> Result<Option<StoredKey>, StoreError> {
         let row = self.query_opt(&FIND_ANYWHERE, [Value::from(key.to_string())]).await?;
         let Some(row) = row else { return Ok(None) };
-        let (hash, pepper_version) = super::read::key_hash(&row, 23)?;
+        let (hash, pepper_version) = super::read::key_hash(&row, 25)?;
         Ok(Some(StoredKey { key: key_of(&row)?, hash, pepper_version }))
     }
 }

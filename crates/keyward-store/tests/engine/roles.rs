@@ -28,6 +28,7 @@ const OF_A_GATEWAY: &[&str] = &[
     "changes::EXCLUDE_RENEWALS",
     "changes::READ_CHANGES",
     "changes::READ_EPOCH",
+    "keys::EXPOSE",
     "keys::TOUCH",
     "nodes::ACKNOWLEDGE",
     "nodes::COMMIT_DURABLY",
@@ -82,9 +83,9 @@ const WITHIN_A_WORKER: &[&str] = &[
 const GATEWAY_CAN: &str = "\
 admin_tokens SELECT admin_token_id expires_at hash name pepper_version revoked_at role scopes \
 tenant_id
-api_keys SELECT environment expires_at hash ip_allowlist key_id last_used_at name owner_id \
-pepper_version revoked_at scopes suspect_since tenant_id
-api_keys UPDATE last_used_agent last_used_at last_used_ip
+api_keys SELECT environment expires_at exposed_at hash ip_allowlist key_id last_used_at name \
+owner_id pepper_version revoked_at scopes suspect_since tenant_id
+api_keys UPDATE exposed_at exposed_by last_used_agent last_used_at last_used_ip
 authority SELECT *
 authority UPDATE incarnation timeline
 changes SELECT *

@@ -114,6 +114,7 @@ pub(crate) fn key(id: u128, at: Timestamp) -> ApiKey {
         revoked_at: None,
         revoke_reason: None,
         suspect_since: None,
+        exposed: None,
         ip_allowlist: IpAllowlist::parse(&["203.0.113.0/24"]).unwrap(),
         rate_limit: None,
         lineage: KeyId::from_bits(id),

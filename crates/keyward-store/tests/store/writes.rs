@@ -253,3 +253,27 @@ async fn the_latest_use_of_a_key_is_noted_and_no_earlier_one() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_is_marked_as_exposed_once_and_that_is_no_event() {
+    use keyward_core::Timestamp;
+    use keyward_core::key::{Exposed, Exposure};
+    on_every_store(async |store| {
+        add_key(store, 7).await.unwrap();
+        let exposed = |at: i64, by: Exposure| keyward_store::ExposedKey {
+            tenant: ADA,
+            key: KeyId::from_bits(7),
+            exposed: Exposed { at: Timestamp::from_millis(at), by },
+        };
+        let events = store.read(ADA).await.unwrap().audit_head().await.unwrap().0;
+        store.record_exposures(&[]).await.unwrap();
+        store.record_exposures(&[exposed(2_000, Exposure::Url)]).await.unwrap();
+        store.record_exposures(&[exposed(1_000, Exposure::Browser)]).await.unwrap();
+        let mut tx = store.read(ADA).await.unwrap();
+        let seven = tx.find_key(KeyId::from_bits(7)).await.unwrap().unwrap();
+        let first = Exposed { at: Timestamp::from_millis(2_000), by: Exposure::Url };
+        assert_eq!(seven.exposed, Some(first));
+        assert_eq!(tx.audit_head().await.unwrap().0, events, "housekeeping is no event");
+    })
+    .await;
+}

@@ -154,6 +154,7 @@ impl Seeder {
             revoked_at: None,
             revoke_reason: None,
             suspect_since: None,
+            exposed: None,
             ip_allowlist: IpAllowlist::default(),
             rate_limit: None,
             lineage: id,

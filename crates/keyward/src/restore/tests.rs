@@ -63,6 +63,7 @@ fn key(id: u128, at: Timestamp) -> ApiKey {
         revoked_at: None,
         revoke_reason: None,
         suspect_since: None,
+        exposed: None,
         ip_allowlist: IpAllowlist::default(),
         rate_limit: None,
         lineage: id,

@@ -185,10 +185,11 @@ fn parse_state(text: &str) -> Result<KeyState, String> {
     found.ok_or_else(|| "use active, expired or revoked".to_owned())
 }
 
-/// The state, with what else keeps the key from working.
+/// The state, with what else there is to know about the key.
 fn shown_state(key: &Key) -> String {
     let suspect = if key.suspect_since.is_some() { ", suspect" } else { "" };
-    format!("{}{suspect}", state(key.state))
+    let exposed = if key.exposed_at.is_some() { ", exposed" } else { "" };
+    format!("{}{suspect}{exposed}", state(key.state))
 }
 
 impl Listed for Key {

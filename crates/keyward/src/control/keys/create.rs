@@ -69,6 +69,7 @@ async fn record(
         revoked_at: None,
         revoke_reason: None,
         suspect_since: None,
+        exposed: None,
         ip_allowlist: policy::networks(&body.ip_allowlist.unwrap_or_default())?,
         rate_limit: body.rate_limit,
         lineage: id,

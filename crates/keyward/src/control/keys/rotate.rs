@@ -67,6 +67,7 @@ fn replacement(
         expires_at: new_expiry(ctx, old, now),
         rotated_from: Some(old.id),
         suspect_since: None,
+        exposed: None,
         last_used_at: None,
         last_used_ip: None,
         last_used_agent: None,
