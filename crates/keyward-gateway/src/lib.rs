@@ -52,8 +52,8 @@ pub use metrics::Metrics;
 pub use plane::{DataPlane, DataPlaneConfig, InvalidConfig, PlanePolicy, ProductConfig};
 pub use proxy::body::{BodyError, BoxedBody};
 pub use proxy::{
-    AssertionKey, Balance, HealthPolicy, InvalidUpstream, UpstreamConfig, UpstreamProtocol,
-    UpstreamTls,
+    AssertionKey, Balance, BodyRate, HealthPolicy, InvalidUpstream, UpstreamConfig,
+    UpstreamProtocol, UpstreamTls,
 };
 pub use server::{
     ArrivingBody, Certificate, ChallengeAnswer, ConnectionLimits, Fallback, GatewayOptions,

@@ -15,15 +15,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
 
 use crate::proxy::answer::UpstreamBody;
+use crate::proxy::slowness::{BodyRate, Slowness};
 use crate::proxy::trailers::Of;
 use crate::server::ArrivingBody;
-use crate::stall::IdleTimer;
 
 /// The error of a body that did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The sender was silent for too long.
-    #[error("the body stood still for too long")]
+    /// The sender was silent for too long, or too slow.
+    #[error("the body stood still for too long or came too slowly")]
     TimedOut,
     /// Larger than the limit.
     #[error("the body is larger than the limit")]
@@ -130,7 +130,7 @@ pub(crate) enum Progress {
     Finished = 1,
     /// It grew past the limit.
     TooLarge = 2,
-    /// The caller was silent for too long.
+    /// The caller was silent for too long, or too slow.
     TimedOut = 3,
     /// The caller broke off or framed it wrongly.
     Broken = 4,
@@ -149,6 +149,8 @@ struct Watched {
     taken: AtomicU32,
     /// Whether the caller is waited for.
     waits: AtomicBool,
+    /// Whether the answer has begun.
+    answered: AtomicBool,
     finished_at: OnceLock<Instant>,
     body: AtomicWaker,
 }
@@ -174,6 +176,11 @@ impl Watch {
     pub(crate) fn taken_while_more_is_there(&self) -> Option<u32> {
         let waits = self.0.waits.load(Ordering::Relaxed);
         (!waits).then(|| self.0.taken.load(Ordering::Relaxed))
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answered(&self) {
+        self.0.answered.store(true, Ordering::Relaxed);
     }
 
     fn finish(&self) {
@@ -202,6 +209,7 @@ impl Watch {
 pub(crate) struct BodyBounds {
     pub(crate) max_bytes: u64,
     pub(crate) idle: Duration,
+    pub(crate) rate: BodyRate,
 }
 
 /// The body of a forwarded request.
@@ -216,7 +224,7 @@ pub(crate) enum ForwardBody {
 pub(crate) struct RequestBody {
     incoming: ArrivingBody,
     left: u64,
-    idle: IdleTimer,
+    slowness: Slowness,
     watch: Watch,
     tenant_header: Option<HeaderName>,
 }
@@ -231,7 +239,7 @@ impl RequestBody {
         let body = Self {
             incoming,
             left: bounds.max_bytes,
-            idle: IdleTimer::new(bounds.idle),
+            slowness: Slowness::new(bounds.idle, bounds.rate),
             watch: watch.clone(),
             tenant_header,
         };
@@ -250,10 +258,10 @@ impl RequestBody {
             if self.watch.progress() == Progress::Abandoned {
                 return Poll::Ready(Some(Err(BodyError::Abandoned)));
             }
-            ready!(self.idle.poll_expired(cx));
+            let answered = self.watch.0.answered.load(Ordering::Relaxed);
+            ready!(self.slowness.poll_over(cx, answered));
             return Poll::Ready(Some(self.fail(Progress::TimedOut, BodyError::TimedOut)));
         };
-        self.idle.rest();
         self.watch.0.waits.store(false, Ordering::Relaxed);
         self.watch.0.taken.fetch_add(1, Ordering::Relaxed);
         let frame = match next {
@@ -278,6 +286,8 @@ impl RequestBody {
         self.left = left;
         if self.incoming.is_end_stream() {
             self.watch.finish();
+        } else {
+            self.slowness.earn(bytes);
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::{Environment, EnvironmentSet};
 
+use crate::proxy::slowness::BodyRate;
+
 /// The key behind the assertions an upstream gets.
 pub type AssertionKey = std::sync::Arc<SigningKey>;
 
@@ -50,6 +52,9 @@ pub struct UpstreamConfig {
     pub total_timeout: Option<Duration>,
     /// For how long a body may stand still, in either direction.
     pub body_idle_timeout: Duration,
+    /// The slowest that the body of a request may come; a route without a total timeout, as streams
+    /// are declared, takes any.
+    pub min_body_rate: BodyRate,
     /// For how long nothing may move on a WebSocket.
     pub websocket_idle_timeout: Duration,
     /// For how long an unused connection is kept.
@@ -118,8 +123,8 @@ impl Default for HealthPolicy {
 
 impl UpstreamConfig {
     /// An upstream at one address with the defaults: 5 s to connect, a minute to the first byte, a
-    /// minute for a body that stands still, no bound in all, 5 minutes for a WebSocket that does,
-    /// 55 s for an unused connection.
+    /// minute for a body that stands still and 1 KiB/s for one that does not, no bound in all, 5
+    /// minutes for a WebSocket that stands still, 55 s for an unused connection.
     pub fn new(
         environments: EnvironmentSet,
         address: impl Into<String>,
@@ -144,6 +149,7 @@ impl UpstreamConfig {
             first_byte_timeout: Duration::from_mins(1),
             total_timeout: None,
             body_idle_timeout: Duration::from_mins(1),
+            min_body_rate: BodyRate::default(),
             websocket_idle_timeout: Duration::from_mins(5),
             pool_idle_timeout: Duration::from_secs(55),
         }

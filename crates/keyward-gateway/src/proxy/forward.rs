@@ -6,6 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
+use keyward_core::catalog::Route;
 use keyward_core::decision::Permit;
 use keyward_core::error::{Error, ErrorCode, Result as Checked};
 
@@ -15,6 +16,7 @@ use crate::proxy::body::{BodyBounds, ForwardBody, PlaneBody, Progress, RequestBo
 use crate::proxy::headers::strip_response;
 use crate::proxy::outbound::{Outbound, Passage};
 use crate::proxy::send::{Answered, SendError};
+use crate::proxy::slowness::BodyRate;
 use crate::proxy::standing::Loss;
 use crate::proxy::upgrade;
 use crate::proxy::upstream::Upstream;
@@ -33,8 +35,7 @@ pub(crate) async fn forward(
     parts: &mut Parts,
     body: ArrivingBody,
 ) -> Result<Response<PlaneBody>, Refusal> {
-    let bounds =
-        BodyBounds { max_bytes: passage.max_body_bytes, idle: upstream.config.body_idle_timeout };
+    let bounds = bounds(permit.route(), upstream, passage);
     let allowed = permit.route().forwarding.websocket;
     let upgrades = allowed && upgrade::asked_for(parts, &body);
     let (body, watch) = bounded(body, bounds, passage.tenant_header)?;
@@ -56,6 +57,9 @@ pub(crate) async fn forward(
         return upgrade::hand_over(sent, outbound.standing(), idle);
     }
     let Answered { response, lease, until } = sent;
+    if let Some(watch) = &watch {
+        watch.answered();
+    }
     let (mut head, stream) = response.into_parts();
     let wants_trailers = outbound.wants_trailers || parts.version == Version::HTTP_2;
     strip_response(&mut head.headers, wants_trailers);
@@ -73,6 +77,17 @@ pub(crate) async fn forward(
     let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
     let body = UpstreamBody::new(stream, lease, watch, idle, wants_trailers);
     Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
+}
+
+fn bounds(route: &Route, upstream: &Upstream, passage: &Passage<'_>) -> BodyBounds {
+    let config = &upstream.config;
+    // so a document declares that a route is for streams
+    let is_unbounded = route.forwarding.timeout_ms == Some(0);
+    BodyBounds {
+        max_bytes: passage.max_body_bytes,
+        idle: config.body_idle_timeout,
+        rate: if is_unbounded { BodyRate::ANY } else { config.min_body_rate },
+    }
 }
 
 fn bounded(
@@ -154,7 +169,8 @@ fn upstream_error(error: SendError, outbound: &Outbound<'_>) -> Error {
             Error::new(ErrorCode::PayloadTooLarge, "The body grew past the limit")
         }
         SendError::Body(Progress::TimedOut) => {
-            Error::new(ErrorCode::InvalidRequest, "The body stood still for too long")
+            let text = "The body stood still for too long, or came too slowly";
+            Error::new(ErrorCode::InvalidRequest, text)
         }
         SendError::Body(_) => {
             Error::new(ErrorCode::InvalidRequest, "The body broke off or is framed wrongly")

@@ -14,6 +14,7 @@ mod http1;
 mod outbound;
 mod pool;
 mod send;
+mod slowness;
 mod standing;
 mod streams;
 mod target;
@@ -35,6 +36,7 @@ pub(crate) use headers::{
     speaks_of_caller,
 };
 pub(crate) use outbound::Passage;
+pub use slowness::BodyRate;
 pub(crate) use standing::{Loss, Standing, Vigil};
 pub(crate) use tunnel::{Opened, Passed, Tunnel, TunnelEnd};
 pub(crate) use upstream::Upstreams;

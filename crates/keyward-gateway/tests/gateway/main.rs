@@ -29,6 +29,7 @@ mod nginx_upstream;
 mod protocol;
 mod proxies;
 mod serving;
+mod slow_bodies;
 mod speakers;
 mod streaming;
 mod streams;

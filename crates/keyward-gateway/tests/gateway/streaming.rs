@@ -6,13 +6,15 @@ use keyward_gateway::PlanePolicy;
 
 use crate::support::*;
 
-struct Raw {
-    world: World,
+pub(crate) struct Raw {
+    pub(crate) world: World,
     server: keyward_gateway::GatewayServer,
     upstream: tokio::sync::mpsc::UnboundedReceiver<Client>,
 }
 
-async fn in_front_of_raw(tune: impl FnOnce(&mut keyward_gateway::UpstreamConfig)) -> Raw {
+pub(crate) async fn in_front_of_raw(
+    tune: impl FnOnce(&mut keyward_gateway::UpstreamConfig),
+) -> Raw {
     in_front_of_raw_with(tune, |_| {}).await
 }
 
@@ -32,18 +34,18 @@ async fn in_front_of_raw_with(
 }
 
 impl Raw {
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.server.local_addr()).await
     }
 
-    fn head(&self, method: &str, more: &str) -> String {
+    pub(crate) fn head(&self, method: &str, more: &str) -> String {
         format!(
             "{method} /v1/reports HTTP/1.1\r\nhost: api.test\r\nx-api-key: {}\r\n{more}\r\n",
             self.world.token
         )
     }
 
-    async fn accepted(&mut self) -> Client {
+    pub(crate) async fn accepted(&mut self) -> Client {
         let next = tokio::time::timeout(PATIENCE, self.upstream.recv());
         next.await.expect("a connection in time").unwrap()
     }

@@ -133,8 +133,10 @@ impl Exchange {
 
     /// A part of an upload passes.
     async fn push(&mut self) {
-        self.client.write(b"4\r\npart\r\n").await;
-        assert_eq!(self.upstream.bytes(9).await, b"4\r\npart\r\n");
+        // as much as a body must bring in a second
+        let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
+        self.client.write(piece.as_bytes()).await;
+        assert_eq!(self.upstream.bytes(piece.len()).await, piece.as_bytes());
     }
 
     /// The refusal of an upload. Its connection closes once the caller had the time to read it.

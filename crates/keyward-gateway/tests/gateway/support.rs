@@ -99,6 +99,8 @@ fn catalog() -> Arc<Catalog> {
     invoices["x-keyward-upstream"] = json!("billing");
     let mut quick = operation("quick", read.clone());
     quick["x-keyward-timeout-ms"] = json!(300);
+    let mut import = operation("importReports", write.clone());
+    import["x-keyward-timeout-ms"] = json!(0);
     let mut socket = operation("socket", read.clone());
     socket["x-keyward-upgrade"] = json!("websocket");
     let mut builtin = operation("openapi", read.clone());
@@ -112,6 +114,7 @@ fn catalog() -> Arc<Catalog> {
                 "head": operation("headReports", read.clone()),
                 "post": operation("makeReport", write.clone()),
             },
+            "/v1/reports:import": {"post": import},
             "/v1/reports:build": {"get": operation("previewBuild", read.clone())},
             "/v1/reports/{id}/files/{name}": {"get": operation("getFile", read.clone())},
             "/v1/reports/{id}": {

@@ -292,6 +292,9 @@ pub(crate) struct GatewaySettings {
     pub(crate) header_timeout: Millis,
     /// How long a body may stand still.
     pub(crate) body_idle_timeout: Millis,
+    /// The bytes in which the body of a request must come for each second that it is waited for,
+    /// after the first ten; 0B is without a bound.
+    pub(crate) min_body_rate: Size,
 }
 
 impl Default for GatewaySettings {
@@ -307,6 +310,7 @@ impl Default for GatewaySettings {
             max_connections: 10_000,
             header_timeout: Millis(10_000),
             body_idle_timeout: Millis(30_000),
+            min_body_rate: Size(1024),
         }
     }
 }

@@ -13,7 +13,7 @@ use keyward_core::Clock;
 use keyward_core::assertion::SigningKey;
 use keyward_core::environment::EnvironmentSet;
 use keyward_gateway::{
-    AdminTokens, Balance, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions,
+    AdminTokens, Balance, BodyRate, ConnectionLimits, DataPlaneConfig, Fallback, GatewayOptions,
     HealthPolicy, KeySet, ListenerEnvironments, Networks, PlanePolicy, ProductConfig, Protocols,
     RuntimeShape, UpstreamConfig, UpstreamProtocol, UpstreamTls,
 };
@@ -200,6 +200,10 @@ fn upstream_config(
         total_timeout: upstream.total_timeout.map(Millis::duration),
         websocket_idle_timeout: upstream.websocket_idle_timeout.duration(),
         body_idle_timeout: gateway.body_idle_timeout.duration(),
+        min_body_rate: BodyRate {
+            bytes_per_second: gateway.min_body_rate.bytes() as u64,
+            ..BodyRate::default()
+        },
         pool_idle_timeout: Duration::from_secs(55),
         ..UpstreamConfig::new(environments, "", audience(upstream)?, Arc::new(key))
     })
