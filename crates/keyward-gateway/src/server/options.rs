@@ -100,6 +100,9 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// For how long a connection is kept open between two requests.
     pub idle_timeout: Duration,
+    /// After this long an HTTP/2 connection is asked to go elsewhere with its next request, however
+    /// busy it is: callers spread over the nodes again. `None` is never.
+    pub max_connection_age: Option<Duration>,
     /// Bytes in the body of a request.
     pub max_body_bytes: u64,
     /// For how long the body of a request may stand still.
@@ -119,6 +122,7 @@ impl Default for ConnectionLimits {
             max_header_bytes: 16 * 1024,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            max_connection_age: Some(Duration::from_hours(1)),
             max_body_bytes: 100 * 1024 * 1024,
             body_timeout: Duration::from_mins(1),
             whole_body_timeout: WHOLE_BODY_TIMEOUT,

@@ -412,3 +412,29 @@ async fn a_caller_that_answers_no_ping_is_gone() {
     assert!(upstream.is_closed().await);
     while wire.next().await.is_some() {}
 }
+
+#[tokio::test]
+async fn a_connection_that_is_old_is_ended_without_losing_a_request() {
+    let world = World::new();
+    let (address, mut upstream) = raw_upstream().await;
+    let plane = world.plane(vec![upstream_at(address)]);
+    let mut options = options();
+    h2c(&mut options);
+    options.limits.max_connection_age = Some(Duration::from_millis(200));
+    let server = start(&plane, options);
+    let mut wire = Wire::open(server.local_addr(), &[]).await;
+    wire.get(1, "/v1/reports", &[("x-api-key", &world.token)]).await;
+    let mut behind = upstream.recv().await.unwrap();
+    behind.head().await;
+    // it is busy, and told to go all the same
+    assert_eq!(wire.next_of(GOAWAY).await.map(|frame| frame.code()), Some(0));
+    // a request that crossed the word is answered, as is the one under way
+    wire.get(3, "/v1/reports", &[]).await;
+    assert_eq!(wire.fate(3).await, Fate::Refused("missing_api_key".to_owned()));
+    behind.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    assert_eq!(wire.fate(1).await, Fate::Answered);
+    // others begin anew
+    let mut next = Wire::open(server.local_addr(), &[]).await;
+    next.get(1, "/v1/reports", &[]).await;
+    assert_eq!(next.fate(1).await, Fate::Refused("missing_api_key".to_owned()));
+}

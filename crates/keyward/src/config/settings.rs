@@ -295,6 +295,8 @@ pub(crate) struct GatewaySettings {
     /// The bytes in which the body of a request must come for each second that it is waited for,
     /// after the first ten; 0B is without a bound.
     pub(crate) min_body_rate: Size,
+    /// After how long HTTP/2 connections are asked to begin anew; 0s is never.
+    pub(crate) max_connection_age: Millis,
 }
 
 impl Default for GatewaySettings {
@@ -311,6 +313,7 @@ impl Default for GatewaySettings {
             header_timeout: Millis(10_000),
             body_idle_timeout: Millis(30_000),
             min_body_rate: Size(1024),
+            max_connection_age: Millis(3_600_000),
         }
     }
 }

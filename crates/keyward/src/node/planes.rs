@@ -117,6 +117,8 @@ pub(super) fn gateway_options(
             max_connections: settings.max_connections,
             max_header_bytes: settings.max_headers.bytes(),
             header_timeout: settings.header_timeout.duration(),
+            max_connection_age: Some(settings.max_connection_age.duration())
+                .filter(|age| !age.is_zero()),
             max_body_bytes: settings.max_body.bytes() as u64,
             ..ConnectionLimits::default()
         },

@@ -131,13 +131,15 @@ fn answer(
     }
 }
 
-/// A connection and what is not hyper's to decide: when it has been idle for too long, and when its
-/// caller is asked to go elsewhere.
+/// A connection and what is not hyper's to decide: when it has been idle for too long or has become
+/// too old, and when its caller is asked to go elsewhere.
 struct Driven<'c, C> {
     connection: Pin<&'c mut C>,
     retire: fn(Pin<&mut C>),
     streams: &'c Streams,
     idle: IdleTimer,
+    /// Runs from the beginning on, and is never set back.
+    age: Option<IdleTimer>,
     begun_seen: u64,
     /// Runs from the GOAWAY on, while nothing is under way.
     ending: Option<IdleTimer>,
@@ -157,6 +159,7 @@ impl<'c, C> Driven<'c, C> {
             retire,
             streams,
             idle: IdleTimer::new(limits.idle_timeout),
+            age: limits.max_connection_age.map(IdleTimer::new),
             begun_seen: 0,
             ending: None,
             ending_within: limits.write_timeout,
@@ -210,7 +213,8 @@ impl<C: Future> Future for Driven<'_, C> {
             let idle = rests && it.idle.poll_expired(cx).is_ready();
             // a request that came while the listener leaves is answered, and is the last
             let answered = it.leaving && it.streams.begun() > 0;
-            if !(idle || answered) {
+            let aged = it.age.as_mut().is_some_and(|age| age.poll_expired(cx).is_ready());
+            if !(idle || answered || aged) {
                 return Poll::Pending;
             }
             it.retire();
