@@ -112,6 +112,7 @@ impl Identity<'_> {
 
 /// Where headers are set, in the place of any that are there.
 pub(crate) trait Sheet {
+    /// Sets a value as it is.
     fn set(&mut self, name: &HeaderName, value: &HeaderValue);
 
     /// Sets what is written, `-` when that is nothing. All of it is ASCII by construction.
@@ -156,7 +157,10 @@ pub(crate) struct Lines<'o>(pub(crate) &'o mut BytesMut);
 
 impl Sheet for Lines<'_> {
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.write(name, |out| out.extend_from_slice(value.as_bytes()));
+        // as it is, also when it is empty: it may be what a caller sent
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            self.0.extend_from_slice(part);
+        }
     }
 
     fn write(&mut self, name: &HeaderName, write: impl FnOnce(&mut BytesMut)) {

@@ -92,6 +92,16 @@ async fn what_was_matched_is_what_is_forwarded() {
 }
 
 #[tokio::test]
+async fn a_header_passes_as_it_is_sent_also_when_it_is_empty() {
+    let stage = stage().await;
+    let told = stage.send("GET", "/v1/reports", "x-empty:\r\nx-full: a  b\r\n").await.told();
+    assert_eq!(
+        (&told["headers"]["x-empty"], &told["headers"]["x-full"]),
+        (&"".into(), &"a  b".into())
+    );
+}
+
+#[tokio::test]
 async fn keys_in_addresses_are_refused() {
     let stage = stage().await;
     let token = stage.world.token.clone();
