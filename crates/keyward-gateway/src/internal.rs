@@ -1,11 +1,11 @@
 //! The internal listener: verify, forward-auth, and what the binary serves beside them.
 
-use http::{Request, Response};
+use http::Response;
 
 use crate::forward_auth::{self, CHECK_PATH, Contract};
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
-use crate::server::{Arrival, ArrivingBody, Fallback};
+use crate::server::{Arrival, ArrivingRequest, Fallback};
 use crate::verify::{self, VERIFY_PATH};
 
 /// Answers one request of the internal listener.
@@ -13,9 +13,9 @@ pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
     fallback: &Fallback,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
-    let path = request.uri().path();
+    let path = request.head.uri.path();
     if arrival.bad_head.is_some() || path == VERIFY_PATH {
         return verify::serve(plane, arrival, request).await;
     }
@@ -27,6 +27,6 @@ pub(crate) async fn serve(
         (Some(how), None) if path == CHECK_PATH => {
             Box::pin(forward_auth::check(plane, how, arrival, request)).await
         }
-        _ => fallback(request).await.map(PlaneBody::Boxed),
+        _ => fallback(request.take()).await.map(PlaneBody::Boxed),
     }
 }

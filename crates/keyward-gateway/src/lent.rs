@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use http::{Request, Response};
+use http::Response;
 
 use crate::answer::mark;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::request_id;
-use crate::server::{Arrival, ArrivingBody, Fallback};
+use crate::server::{Arrival, ArrivingRequest, Fallback};
 
 /// Where a request of a lent listener came from; among its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
     fallback: &Fallback,
-    mut request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
     if let Err(refusal) = arrival.admit() {
         let id = request_id::next(plane.clock.as_ref(), plane.clock.now());
@@ -27,6 +27,6 @@ pub(crate) async fn serve(
         mark(response.headers_mut(), &request_id::header(id), None);
         return response;
     }
-    request.extensions_mut().insert(Peer(arrival.peer));
-    fallback(request).await.map(PlaneBody::Boxed)
+    request.head.extensions.insert(Peer(arrival.peer));
+    fallback(request.take()).await.map(PlaneBody::Boxed)
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 
 use keyward_core::authority::Wanted;
@@ -34,7 +34,7 @@ use crate::proxy::body::PlaneBody;
 use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
-use crate::server::{Arrival, ArrivingBody, ListenerEnvironments, Stage};
+use crate::server::{Arrival, ArrivingBody, ArrivingRequest, ListenerEnvironments, Stage};
 use crate::spare;
 
 pub(crate) use vouch::{Addressee, vouch};
@@ -49,17 +49,16 @@ pub(crate) type Staged<T> = Result<T, Refusal>;
 pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
-    let (mut parts, body) = request.into_parts();
     let entrance = Entrance {
         environments: &arrival.listener.environments,
-        client: plane.policy.trusted_proxies.client(arrival.peer, &parts.headers),
+        client: plane.policy.trusted_proxies.client(arrival.peer, &request.head.headers),
         contract: None,
     };
-    let mut exchange = Exchange::begin(plane, arrival, entrance, &parts);
-    let outcome = exchange.answer(&mut parts, body).await;
-    spare::keep(parts.headers);
+    let mut exchange = Exchange::begin(plane, arrival, entrance, &request.head);
+    let outcome = exchange.answer(request).await;
+    spare::keep(std::mem::take(&mut request.head.headers));
     exchange.finish(outcome)
 }
 
@@ -136,11 +135,8 @@ impl<'p> Exchange<'p> {
         }
     }
 
-    async fn answer(
-        &mut self,
-        parts: &mut Parts,
-        body: ArrivingBody,
-    ) -> Staged<Response<PlaneBody>> {
+    async fn answer(&mut self, request: &mut ArrivingRequest) -> Staged<Response<PlaneBody>> {
+        let ArrivingRequest { head: parts, body } = request;
         let target = self.read(parts)?;
         if self.arrival.is_in_clear_text(&self.plane.policy.trusted_proxies, &parts.headers) {
             self.refuse_clear_text(parts)?;
@@ -148,7 +144,7 @@ impl<'p> Exchange<'p> {
         let permit = self.permit(parts, target).await?;
         match &permit.route().builtin {
             // rare and large, so not a part of every request's state
-            Some(name) => Box::pin(self.answer_builtin(name, parts, target, body)).await,
+            Some(name) => Box::pin(self.answer_builtin(name, parts, target, body.take())).await,
             None => self.forward(permit, parts, body).await,
         }
     }
@@ -420,8 +416,8 @@ impl<'p> Exchange<'p> {
     async fn forward(
         &self,
         permit: Permit<'p>,
-        parts: &mut Parts,
-        body: ArrivingBody,
+        parts: &Parts,
+        body: &mut ArrivingBody,
     ) -> Staged<Response<PlaneBody>> {
         let product = &self.plane.product;
         let Some(key) = &self.record.key else {

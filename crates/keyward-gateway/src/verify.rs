@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 
 use keyward_api::Bounded as _;
 use keyward_api::verify::{
@@ -28,7 +28,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::recall::{Found, recognize};
 use crate::request_id;
-use crate::server::{Arrival, ArrivingBody};
+use crate::server::{Arrival, ArrivingRequest};
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
@@ -45,7 +45,7 @@ pub const MAX_VERIFY_BODY_BYTES: usize = 16 * 1024;
 pub(crate) async fn serve(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
     let now = plane.clock.now();
     let id = request_id::next(plane.clock.as_ref(), now);
@@ -59,11 +59,11 @@ pub(crate) async fn serve(
 async fn answer(
     plane: &DataPlane,
     arrival: &Arrival,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
     now: Timestamp,
 ) -> std::result::Result<Response<PlaneBody>, Refusal> {
     arrival.admit()?;
-    let (parts, body) = request.into_parts();
+    let parts = &request.head;
     if parts.method != Method::POST {
         let text = format!("{VERIFY_PATH} does not accept {}", parts.method);
         let error = Error::new(ErrorCode::MethodNotAllowed, text);
@@ -72,7 +72,9 @@ async fn answer(
     let caller = admit_caller(plane, arrival.peer, &parts.headers, now).await?;
     check_media_type(&parts.headers)?;
     let within = arrival.listener.whole_body_timeout;
-    let body = read_whole(body, MAX_VERIFY_BODY_BYTES, within).await.map_err(Refusal::closing)?;
+    let body = read_whole(request.body.take(), MAX_VERIFY_BODY_BYTES, within)
+        .await
+        .map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
     let found = recognize(plane, &asked.key, || is_strict(plane, &asked)).await?;
     // the body took its time: a key may have expired meanwhile

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
@@ -25,7 +25,7 @@ use crate::identity;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::speaks_of_caller;
-use crate::server::{Arrival, ArrivingBody};
+use crate::server::{Arrival, ArrivingRequest};
 
 /// The path of the call.
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -52,9 +52,9 @@ pub(crate) async fn check(
     plane: &DataPlane,
     forward_auth: &ForwardAuth,
     arrival: &Arrival,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
-    let (parts, body) = request.into_parts();
+    let (parts, body) = request.take().into_parts();
     let is_grpc = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()));
     if parts.method != Method::POST || !is_grpc {
         let text = "This path takes gRPC calls: POST with application/grpc, over HTTP/2";

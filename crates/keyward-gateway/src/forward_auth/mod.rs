@@ -12,7 +12,7 @@ mod settings;
 use std::net::IpAddr;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use keyward_core::error::{Error, ErrorCode, Result};
 
@@ -22,7 +22,7 @@ use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::speaks_of_caller;
 use crate::request_id;
-use crate::server::{Arrival, ArrivingBody};
+use crate::server::{Arrival, ArrivingRequest};
 
 use asked::Asked;
 
@@ -76,10 +76,10 @@ pub(crate) async fn serve(
     forward_auth: &ForwardAuth,
     arrival: &Arrival,
     contract: Contract,
-    request: Request<ArrivingBody>,
+    request: &mut ArrivingRequest,
 ) -> Response<PlaneBody> {
     // a body is none of our business; its connection ends with it unread
-    let (parts, _) = request.into_parts();
+    let (parts, _) = request.take().into_parts();
     let asked = ask(plane, forward_auth, arrival.peer, contract, parts);
     let response = decide(plane, forward_auth, arrival, contract.as_str(), asked).await;
     match contract {

@@ -64,8 +64,8 @@ pub type BoxedBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Syn
 pub(crate) enum PlaneBody {
     /// Bytes in memory; `None` when they have been sent or there are none.
     Whole(Option<Bytes>),
-    /// An upstream's body as it arrives.
-    Upstream(UpstreamBody),
+    /// An upstream's body as it arrives. Boxed, because every answer is moved about.
+    Upstream(Box<UpstreamBody>),
     /// Any other.
     Boxed(BoxedBody),
 }

@@ -32,12 +32,12 @@ pub(crate) async fn forward(
     permit: Permit<'_>,
     upstream: &Upstream,
     passage: &Passage<'_>,
-    parts: &mut Parts,
-    body: ArrivingBody,
+    parts: &Parts,
+    body: &mut ArrivingBody,
 ) -> Result<Response<PlaneBody>, Refusal> {
     let bounds = bounds(permit.route(), upstream, passage);
     let allowed = permit.route().forwarding.websocket;
-    let upgrades = allowed && upgrade::asked_for(parts, &body);
+    let upgrades = allowed && upgrade::asked_for(parts, body);
     let (body, watch) = bounded(body, bounds, passage.tenant_header)?;
     let path = origin_form(&parts.uri)?;
     let mut outbound = Outbound::new(upstream, passage, permit.route(), parts, path);
@@ -76,7 +76,7 @@ pub(crate) async fn forward(
     let _ = passage.standing.set(outbound.standing());
     let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
     let body = UpstreamBody::new(stream, lease, watch, idle, wants_trailers);
-    Ok(Response::from_parts(head, PlaneBody::Upstream(body)))
+    Ok(Response::from_parts(head, PlaneBody::Upstream(Box::new(body))))
 }
 
 fn bounds(route: &Route, upstream: &Upstream, passage: &Passage<'_>) -> BodyBounds {
@@ -91,7 +91,7 @@ fn bounds(route: &Route, upstream: &Upstream, passage: &Passage<'_>) -> BodyBoun
 }
 
 fn bounded(
-    body: ArrivingBody,
+    body: &mut ArrivingBody,
     bounds: BodyBounds,
     tenant_header: Option<&HeaderName>,
 ) -> Checked<(ForwardBody, Option<Watch>)> {
@@ -101,7 +101,7 @@ fn bounded(
     if body.size_hint().lower() > bounds.max_bytes {
         return Err(too_large(bounds.max_bytes));
     }
-    let (body, watch) = RequestBody::new(body, bounds, tenant_header.cloned());
+    let (body, watch) = RequestBody::new(body.take(), bounds, tenant_header.cloned());
     Ok((ForwardBody::Streaming(Box::new(body)), Some(watch)))
 }
 

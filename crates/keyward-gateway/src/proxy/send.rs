@@ -312,7 +312,8 @@ impl<'c> Errand<'c, '_> {
                     let answer = answered.map_err(|failure| failed(failure, watch))?;
                     Ok(answer.map(Some))
                 });
-                (Either::Right(answer), &mut it.alarm)
+                // rare and large, so not a part of every request's state
+                (Either::Right(Box::pin(answer)), &mut it.alarm)
             }
         };
         let first_byte = self.upstream.config.first_byte_timeout;

@@ -1,13 +1,35 @@
-//! The body of a request on its way in, whatever carries it.
+//! A request on its way in, whatever carries it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Request;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::proxy::body::BodyError;
 use crate::server::http1::PipedBody;
+
+/// A request as it arrives. It stays where it was read and is lent from stage to stage: it is
+/// large, and each that got it by value would copy it.
+pub(crate) struct ArrivingRequest {
+    pub(crate) head: Parts,
+    pub(crate) body: ArrivingBody,
+}
+
+impl ArrivingRequest {
+    pub(super) fn empty() -> Self {
+        let (head, ()) = Request::new(()).into_parts();
+        Self { head, body: ArrivingBody::empty() }
+    }
+
+    /// Takes it for good, and leaves an empty one.
+    pub(crate) fn take(&mut self) -> Request<ArrivingBody> {
+        let Self { head, body } = std::mem::replace(self, Self::empty());
+        Request::from_parts(head, body)
+    }
+}
 
 /// The body of a request as it arrives. What nobody asks for is not read.
 pub struct ArrivingBody(Kind);
@@ -26,6 +48,11 @@ enum Kind {
 impl ArrivingBody {
     pub(super) const fn empty() -> Self {
         Self(Kind::Empty)
+    }
+
+    /// Takes it, and leaves an empty one.
+    pub(crate) const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::empty())
     }
 
     pub(super) const fn whole(bytes: Bytes) -> Self {

@@ -18,7 +18,7 @@ use crate::pipeline;
 use crate::plane::DataPlane;
 use crate::proxy::Standing;
 use crate::proxy::body::{BodyError, BoxedBody, PlaneBody};
-use crate::server::arriving::ArrivingBody;
+use crate::server::arriving::{ArrivingBody, ArrivingRequest};
 use crate::server::lookout::Stream;
 use crate::server::{Arrival, ConnectionLimits, Listener, Protocols, Stage};
 
@@ -51,7 +51,7 @@ impl Serving {
     pub(super) async fn answer(
         &self,
         arrival: &Arrival,
-        request: Request<ArrivingBody>,
+        request: &mut ArrivingRequest,
     ) -> Response<PlaneBody> {
         let plane = &self.plane;
         match &self.task {

@@ -25,6 +25,7 @@ use crate::proxy::Standing;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
 pub use arriving::ArrivingBody;
+pub(crate) use arriving::ArrivingRequest;
 pub use connection::Fallback;
 pub(crate) use http1::BadHead;
 pub use http1::head_length;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version, request};
 use http_body::Body;
 
 use keyward_core::clock::Clock;
@@ -28,9 +28,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of<B>(request: &Request<B>, stays: bool) -> Self {
-        let is_head = request.method() == Method::HEAD;
-        Self { version: request.version(), is_head, stays }
+    pub(super) fn of(request: &request::Parts, stays: bool) -> Self {
+        let is_head = request.method == Method::HEAD;
+        Self { version: request.version, is_head, stays }
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::header::CONNECTION;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use tokio::sync::watch;
 
@@ -27,7 +27,7 @@ use crate::lookup::find_all;
 use crate::plane::DataPlane;
 use crate::proxy::{Opened, Tunnel, TunnelEnd};
 use crate::record;
-use crate::server::arriving::ArrivingBody;
+use crate::server::arriving::ArrivingRequest;
 use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::lookout::{Lookout, Stream};
 use crate::server::transport::Transport;
@@ -95,7 +95,7 @@ async fn drive(
 
 /// Carries the bytes of a connection that was handed over, until this node stops.
 async fn carry<S: Transport>(
-    tunnel: Tunnel,
+    tunnel: Box<Tunnel>,
     line: &mut Line<S>,
     plane: &DataPlane,
     mut stage: watch::Receiver<Stage>,
@@ -148,7 +148,7 @@ struct Talk<'c, S: Transport> {
     /// Whether something came that was not understood.
     has_unread: bool,
     /// What the connection is handed over to.
-    tunnel: Option<Tunnel>,
+    tunnel: Option<Box<Tunnel>>,
 }
 
 /// A head that is none.
@@ -199,12 +199,9 @@ impl<'c, S: Transport> Talk<'c, S> {
 
     async fn run(&mut self) {
         loop {
-            let next = match poll_fn(|cx| self.poll_head(cx)).await {
-                None => return,
-                Some(Ok(head)) => self.exchange(head).await,
-                Some(Err(bad)) => self.refuse(bad).await,
-            };
-            match next {
+            let Some(head) = poll_fn(|cx| self.poll_head(cx)).await else { return };
+            let (mut request, how) = self.open(head);
+            match self.answer(&mut request, how).await {
                 Next::Request => {}
                 Next::Nothing => return,
                 Next::End => {
@@ -245,24 +242,26 @@ impl<'c, S: Transport> Talk<'c, S> {
         }
     }
 
-    /// Has a bad head answered, in its turn, as any other: with the envelope, and recorded.
-    async fn refuse(&mut self, bad: Refused) -> Next {
-        let mut request = Request::new(ArrivingBody::empty());
-        if bad.is_head {
-            *request.method_mut() = Method::HEAD;
+    /// The request behind a head. A bad one is answered in its turn as any other: with the
+    /// envelope, and recorded.
+    fn open(&mut self, head: Result<Head, Refused>) -> (ArrivingRequest, How) {
+        match head {
+            Ok(Head { parts, framing, stays, expects }) => {
+                let body = self.inbound.begin(framing, &mut self.line.received);
+                (ArrivingRequest { head: parts, body }, How { stays, expects, bad_head: None })
+            }
+            Err(bad) => {
+                let mut request = ArrivingRequest::empty();
+                if bad.is_head {
+                    request.head.method = Method::HEAD;
+                }
+                self.has_unread = true;
+                (request, How { stays: false, expects: false, bad_head: Some(bad.why) })
+            }
         }
-        self.has_unread = true;
-        self.answer(request, How { stays: false, expects: false, bad_head: Some(bad.why) }).await
     }
 
-    async fn exchange(&mut self, head: Head) -> Next {
-        let Head { parts, framing, stays, expects } = head;
-        let body = self.inbound.begin(framing, &mut self.line.received);
-        let how = How { stays, expects, bad_head: None };
-        self.answer(Request::from_parts(parts, body), how).await
-    }
-
-    async fn answer(&mut self, request: Request<ArrivingBody>, how: How) -> Next {
+    async fn answer(&mut self, request: &mut ArrivingRequest, how: How) -> Next {
         let serving = self.serving;
         let clock = serving.plane.clock.as_ref();
         let arrival = Arrival {
@@ -271,7 +270,7 @@ impl<'c, S: Transport> Talk<'c, S> {
             bad_head: how.bad_head,
             standing: OnceLock::new(),
         };
-        let mut asked = Asked::of(&request, how.stays);
+        let mut asked = Asked::of(&request.head, how.stays);
         let answered = {
             let mut answering = pin!(serving.answer(&arrival, request));
             let mut expects = how.expects;
@@ -290,16 +289,16 @@ impl<'c, S: Transport> Talk<'c, S> {
         {
             say_head(self.line.say(), &head, asked, End::None(0), clock);
             let sent = poll_fn(|cx| self.line.poll_flush(cx)).await;
-            self.tunnel = opened.take().filter(|_| sent.is_ok());
+            self.tunnel = opened.take().filter(|_| sent.is_ok()).map(Box::new);
             return Next::Nothing;
         }
         asked.stays &= !closes(&head.headers) && !serving.listener.is_leaving();
         let flight = Flight(Arc::clone(self.watched));
-        let body = InFlight::new(body, arrival.standing.into_inner(), flight);
+        let mut body = InFlight::new(body, arrival.standing.into_inner(), flight);
         let end = End::of(asked, head.status, &body);
         say_head(self.line.say(), &head, asked, end, clock);
         spare::keep(head.headers);
-        match self.send(body, end).await {
+        match self.send(&mut body, end).await {
             Err(Broken) => Next::Nothing,
             Ok(()) if !self.inbound.settle(&mut self.line.received) => Next::End,
             Ok(()) if asked.stays && end != End::Connection => Next::Request,
@@ -334,12 +333,11 @@ impl<'c, S: Transport> Talk<'c, S> {
     }
 
     /// Sends a body as it comes, and with it what was said before.
-    async fn send(&mut self, mut body: InFlight, mut end: End) -> Result<(), Broken> {
+    async fn send(&mut self, body: &mut InFlight, mut end: End) -> Result<(), Broken> {
         let mut over = matches!(end, End::None(_));
         let sent = poll_fn(|cx| {
             loop {
-                let waits =
-                    !over && self.poll_say(&mut body, &mut end, &mut over, cx)?.is_pending();
+                let waits = !over && self.poll_say(body, &mut end, &mut over, cx)?.is_pending();
                 match self.line.poll_flush(cx) {
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Ready(Ok(())) if over => return Poll::Ready(Ok(())),

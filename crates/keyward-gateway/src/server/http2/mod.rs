@@ -19,7 +19,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::server::arriving::ArrivingBody;
+use crate::server::arriving::{ArrivingBody, ArrivingRequest};
 use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Stage};
@@ -115,12 +115,12 @@ fn answer(
 ) -> impl Future<Output = Response<Pieces>> + use<> {
     let pace = streams.begin();
     async move {
-        let (mut parts, body) = request.into_parts();
-        let bad_head = head::read(&mut parts, serving.limits.max_header_bytes);
+        let (mut head, body) = request.into_parts();
+        let bad_head = head::read(&mut head, serving.limits.max_header_bytes);
         let listener = Arc::clone(&serving.listener);
         let arrival = Arrival { peer, listener, bad_head, standing: OnceLock::new() };
-        let request = Request::from_parts(parts, ArrivingBody::stream(body));
-        let mut response = serving.answer(&arrival, request).await;
+        let mut request = ArrivingRequest { head, body: ArrivingBody::stream(body) };
+        let mut response = serving.answer(&arrival, &mut request).await;
         // a connection goes on whatever happens to one stream (RFC 9113 §8.2.2)
         response.headers_mut().remove(CONNECTION);
         let standing = arrival.standing.into_inner();
