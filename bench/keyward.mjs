@@ -5,15 +5,16 @@ import { join, resolve } from 'node:path'
 import { answers, binaries, freePorts, privateFile } from './servers.mjs'
 
 const MINT_AT_ONCE = 8
-export const binary = join(binaries, 'keyward')
+export const binary = process.env.BENCH_KEYWARD ?? join(binaries, 'keyward')
 
 /**
  * Settings of a node whose upstream is this address: request log off, one gateway thread. What may
- * change are the `protocol` of the upstream, proxies that are `trusted`, and the folder of `data`.
+ * change are the `protocol` of the upstream, proxies that are `trusted`, and the folder of `data`;
+ * with a `certificate` the gateway also listens for TLS.
  */
 export async function configure({ folder }, upstream, changes = {}) {
-  const { protocol = 'auto', trusted = [], data = 'data' } = changes
-  const [gateway, control, internal] = await freePorts(3)
+  const { protocol = 'auto', trusted = [], data = 'data', certificate } = changes
+  const [gateway, control, internal, secure] = await freePorts(4)
   const config = join(folder, `${data}.toml`)
   await privateFile(config, `
 environment = "development"
@@ -38,10 +39,23 @@ audience = "bench"
 requests = false
 [shutdown]
 drain-delay = "0s"
-`)
+${certificate === undefined ? '' : secureListener(secure, certificate)}`)
   const url = (port) => `http://127.0.0.1:${port}`
-  return { config, gateway: url(gateway), control: url(control), internal: url(internal) }
+  return {
+    config,
+    gateway: url(gateway),
+    control: url(control),
+    internal: url(internal),
+    secure: `https://127.0.0.1:${secure}`,
+  }
 }
+
+const secureListener = (port, { chain, key }) => `
+[[gateway.listener]]
+listen = "127.0.0.1:${port}"
+environments = ["live"]
+tls = { certificate = [{ chain-file = "${chain}", key-file = "${key}" }] }
+`
 
 /** A node with the same keys as one that has been stopped, and other settings. */
 export async function copied({ folder }, upstream, changes) {
