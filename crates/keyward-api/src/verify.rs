@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use keyward_core::decision::{Outcome, Step};
 use keyward_core::environment::Environment;
 use keyward_core::id::{KeyId, TenantId};
+use keyward_core::json::{push_number, push_optional, push_text};
 use keyward_core::key::RateLimit;
 use keyward_core::{Result, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use utoipa::ToSchema;
 
 use crate::bounds::{self, Bounded};
 use crate::schema;
+
+/// Bytes that hold nearly every answer.
+const USUAL_ANSWER_BYTES: usize = 768;
 
 /// The `code` of a valid key; any other is the code of an error.
 pub const VALID: &str = "valid";
@@ -146,6 +150,55 @@ pub struct VerifyResponse<'a> {
     pub epoch: u64,
 }
 
+impl VerifyResponse<'_> {
+    /// What serde would write, in a quarter of the time: this is done for every question.
+    ///
+    /// # Errors
+    /// None in practice; those of the parts that few answers have.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(USUAL_ANSWER_BYTES);
+        out.extend_from_slice(br#"{"valid":"#);
+        out.extend_from_slice(if self.valid { b"true" } else { b"false" });
+        push_text(&mut out, br#","code":"#, &self.code);
+        let key_id = self.key_id.map(KeyId::text);
+        push_optional(&mut out, br#","keyId":"#, key_id.as_ref().map(|it| ascii(it)));
+        push_optional(&mut out, br#","name":"#, self.name.as_deref());
+        let tenant_id = self.tenant_id.map(TenantId::text);
+        push_optional(&mut out, br#","tenantId":"#, tenant_id.as_ref().map(|it| ascii(it)));
+        let environment = self.environment.map(Environment::as_str);
+        push_optional(&mut out, br#","environment":"#, environment);
+        out.extend_from_slice(br#","scopes":["#);
+        for (position, scope) in self.scopes.iter().enumerate() {
+            push_text(&mut out, if position == 0 { b"" } else { b"," }, scope);
+        }
+        push_optional(&mut out, br#"],"role":"#, self.role.as_deref());
+        push_optional(&mut out, br#","actor":"#, self.actor.as_deref());
+        let expires_at = self.expires_at.map(|at| at.to_string());
+        push_optional(&mut out, br#","expiresAt":"#, expires_at.as_deref());
+        if self.suspect {
+            out.extend_from_slice(br#","suspect":true"#);
+        }
+        out.extend_from_slice(br#","rateLimits":"#);
+        serde_json::to_writer(&mut out, &self.rate_limits)?;
+        out.extend_from_slice(br#","quota":"#);
+        serde_json::to_writer(&mut out, &self.quota)?;
+        if let Some(failed) = &self.failed {
+            push_text(&mut out, br#","failed":"#, failed);
+        }
+        if let Some(trace) = &self.trace {
+            out.extend_from_slice(br#","trace":"#);
+            serde_json::to_writer(&mut out, trace)?;
+        }
+        if let Some(refusal) = &self.refusal {
+            out.extend_from_slice(br#","refusal":"#);
+            serde_json::to_writer(&mut out, refusal)?;
+        }
+        push_number(&mut out, br#","epoch":"#, self.epoch);
+        out.push(b'}');
+        Ok(out)
+    }
+}
+
 /// What the gateway would have told a refused caller, besides the code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -204,9 +257,65 @@ impl TraceStep {
     }
 }
 
+/// The text of an id.
+fn ascii(text: &[u8]) -> &str {
+    str::from_utf8(text).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
+    use keyward_core::environment::Environment;
+
     use super::*;
+
+    /// An answer in which the parts are present that the bits say.
+    fn answer(bits: u32) -> VerifyResponse<'static> {
+        let has = |bit: u32| bits & (1 << bit) != 0;
+        let limit = RateLimitState {
+            name: "key".to_owned(),
+            limit: RateLimit { limit: 10, window_seconds: 60, burst: None },
+            remaining: 3,
+            reset_seconds: 12,
+        };
+        let details = Map::from_iter([("requiredScopes".to_owned(), serde_json::json!([["a"]]))]);
+        VerifyResponse {
+            valid: has(0),
+            code: Cow::Borrowed(if has(0) { VALID } else { "expired_api_key" }),
+            key_id: has(1).then(|| KeyId::from_bits(7)),
+            name: has(1)
+                .then(|| Cow::Borrowed(if has(2) { "a \"key\"\n\u{1}é" } else { "plain" })),
+            tenant_id: has(1).then(|| TenantId::from_bits(9)),
+            environment: has(1).then_some(Environment::Live),
+            scopes: ["a:read", "b:\\"]
+                .map(Cow::Borrowed)
+                .into_iter()
+                .skip(usize::from(has(3)))
+                .collect(),
+            role: has(4).then_some(Cow::Borrowed("owner")),
+            actor: has(4).then_some(Cow::Borrowed("usr_1")),
+            expires_at: has(5).then(|| Timestamp::from_millis(1_764_000_000_123)),
+            suspect: has(6),
+            rate_limits: if has(7) { vec![limit.clone(), limit] } else { Vec::new() },
+            quota: has(7).then(|| QuotaState {
+                limit: 5,
+                used: 2,
+                resets_at: Timestamp::from_millis(1_764_000_000_000),
+            }),
+            failed: has(8).then_some(Cow::Borrowed("expiry")),
+            trace: has(8).then(|| vec![TraceStep::new(Step::Scope, Outcome::Passed)]),
+            refusal: has(9).then(|| Refusal { message: "no".to_owned(), details }),
+            epoch: u64::from(bits) << 40,
+        }
+    }
+
+    #[test]
+    fn answers_are_written_as_serde_would() {
+        for bits in 0..1 << 10 {
+            let answer = answer(bits);
+            let written = String::from_utf8(answer.to_json().unwrap()).unwrap();
+            assert_eq!(written, serde_json::to_string(&answer).unwrap());
+        }
+    }
 
     #[test]
     fn a_plain_body_is_borrowed_and_an_escaped_one_still_read() {

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::json::{push_number, push_text};
 use crate::time::Timestamp;
 
 /// The `iss` claim of every assertion.
@@ -70,45 +71,24 @@ impl Claims<'_> {
     /// What serde would write, in a quarter of the time: this is done for every request.
     fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(USUAL_CLAIMS_BYTES);
-        push(&mut out, br#"{"iss":"#, self.iss);
-        push(&mut out, br#","aud":"#, self.aud);
+        push_text(&mut out, br#"{"iss":"#, self.iss);
+        push_text(&mut out, br#","aud":"#, self.aud);
         push_number(&mut out, br#","iat":"#, self.iat);
         push_number(&mut out, br#","exp":"#, self.exp);
-        push(&mut out, br#","sub":"#, self.sub);
-        push(&mut out, br#","tenant":"#, self.tenant);
-        push(&mut out, br#","environment":"#, self.environment);
+        push_text(&mut out, br#","sub":"#, self.sub);
+        push_text(&mut out, br#","tenant":"#, self.tenant);
+        push_text(&mut out, br#","environment":"#, self.environment);
         out.extend_from_slice(br#","scopes":["#);
         for (position, scope) in self.scopes.iter().enumerate() {
-            push(&mut out, if position == 0 { b"" } else { b"," }, scope);
+            push_text(&mut out, if position == 0 { b"" } else { b"," }, scope);
         }
-        push(&mut out, br#"],"role":"#, self.role);
-        push(&mut out, br#","actor":"#, self.actor);
-        push(&mut out, br#","method":"#, self.method);
-        push(&mut out, br#","path":"#, &self.path);
-        push(&mut out, br#","requestId":"#, self.request_id);
+        push_text(&mut out, br#"],"role":"#, self.role);
+        push_text(&mut out, br#","actor":"#, self.actor);
+        push_text(&mut out, br#","method":"#, self.method);
+        push_text(&mut out, br#","path":"#, &self.path);
+        push_text(&mut out, br#","requestId":"#, self.request_id);
         out.push(b'}');
         out
-    }
-}
-
-/// Writes what comes before, and then the number.
-fn push_number(out: &mut Vec<u8>, before: &[u8], number: i64) {
-    out.extend_from_slice(before);
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// Writes what comes before, and then the text as a JSON string.
-fn push(out: &mut Vec<u8>, before: &[u8], text: &str) {
-    out.extend_from_slice(before);
-    // looking at every byte lets the compiler look at many at a time
-    let escaped = |byte: u8| u8::from(byte < b' ') | u8::from(matches!(byte, b'"' | b'\\'));
-    if text.bytes().fold(0, |found, byte| found | escaped(byte)) != 0 {
-        // serialising text into memory cannot fail
-        let _ = serde_json::to_writer(out, text);
-    } else {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
     }
 }
 

@@ -17,6 +17,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod id;
 pub mod ip;
+pub mod json;
 pub mod key;
 pub mod lease;
 pub mod path;

@@ -82,6 +82,9 @@ impl From<InvalidTarget> for Error {
 impl<'a> Target<'a> {
     /// Reads a target in origin form, such as `/v1/reports?limit=2`.
     pub fn parse(text: &'a str) -> Result<Self, InvalidTarget> {
+        if is_plain(text) {
+            return Ok(Self { path: text, query: None });
+        }
         if text.contains('#') {
             return Err(InvalidTarget::Fragment);
         }
@@ -119,6 +122,18 @@ pub fn credential_in_url() -> Error {
     let text = "An API key stands in the address, where logs and browsers keep it; \
                 send it in a header, and rotate this key";
     Error::new(ErrorCode::CredentialInUrl, text)
+}
+
+/// Whether it is a path of letters, digits, `-` and `_` alone, as most are: nothing else can be
+/// wrong with it than an empty segment.
+fn is_plain(text: &str) -> bool {
+    let mut before = b' ';
+    let mut plain = |byte: u8| {
+        let doubled = byte == b'/' && before == b'/';
+        before = byte;
+        !doubled && (byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_'))
+    };
+    text.starts_with('/') && text.len() <= MAX_PATH_BYTES && text.bytes().all(&mut plain)
 }
 
 fn check_path(path: &str) -> Result<(), InvalidTarget> {

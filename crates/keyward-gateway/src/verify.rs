@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response};
 
@@ -10,7 +12,7 @@ use keyward_api::Bounded as _;
 use keyward_api::verify::{
     Refusal as VerifyRefusal, TraceStep, VALID, VerifyRequest, VerifyResponse,
 };
-use keyward_core::catalog::{Catalog, RouteMatch};
+use keyward_core::catalog::{Alternative, Catalog, RouteMatch};
 use keyward_core::decision::{
     Credential, Denial, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
 };
@@ -24,18 +26,18 @@ use crate::admin_tokens::AdminCaller;
 use crate::answer::{Refusal, mark};
 use crate::builtin::read_whole;
 use crate::keyset::KnownKey;
+use crate::lookup::find;
 use crate::plane::DataPlane;
 use crate::proxy::body::PlaneBody;
+use crate::proxy::too_large;
 use crate::recall::{Found, recognize};
 use crate::request_id;
-use crate::server::{Arrival, ArrivingRequest};
+use crate::server::{Arrival, ArrivingBody, ArrivingRequest};
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
 /// The scope of Keyward's own API that its callers need.
 pub const VERIFY_SCOPE: &str = "verify";
-/// Bytes that hold nearly every answer.
-const USUAL_ANSWER_BYTES: usize = 768;
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The most bytes in the body of a request.
@@ -72,16 +74,13 @@ async fn answer(
     let caller = admit_caller(plane, arrival.peer, &parts.headers, now).await?;
     check_media_type(&parts.headers)?;
     let within = arrival.listener.whole_body_timeout;
-    let body = read_whole(request.body.take(), MAX_VERIFY_BODY_BYTES, within)
-        .await
-        .map_err(Refusal::closing)?;
+    let body = read_body(&mut request.body, within).await.map_err(Refusal::closing)?;
     let asked = read_question(&body)?;
-    let found = recognize(plane, &asked.key, || is_strict(plane, &asked)).await?;
+    let call = Call::of(&plane.product.catalog, &asked)?;
+    let found = recognize(plane, &asked.key, || call.is_strict()).await?;
     // the body took its time: a key may have expired meanwhile
-    let answer = decide_question(plane, caller.as_ref(), &asked, found, plane.clock.now())?;
-    let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
-    serde_json::to_writer(&mut bytes, &answer).map_err(|e| Error::internal(e.to_string()))?;
-    let mut response = Response::new(PlaneBody::from(bytes));
+    let answer = decide_question(plane, caller.as_ref(), &call, found, plane.clock.now())?;
+    let mut response = Response::new(PlaneBody::from(answer));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON.clone());
     headers.insert(CACHE_CONTROL, NO_STORE.clone());
@@ -95,7 +94,7 @@ async fn admit_caller(
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<Option<AdminCaller>> {
-    let Some(value) = headers.get(AUTHORIZATION) else {
+    let Some(value) = find(headers, &AUTHORIZATION) else {
         if plane.policy.verify_callers.contains(peer) {
             return Ok(None);
         }
@@ -130,7 +129,7 @@ async fn admit_caller(
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<()> {
-    let sent = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let sent = find(headers, &CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = sent.split(|byte| *byte == b';').next().unwrap_or_default();
     if essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
         return Ok(());
@@ -145,7 +144,12 @@ fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Error::new(ErrorCode::InvalidRequest, text));
     }
-    let asked: VerifyRequest<'_> = serde_json::from_slice(body).map_err(|e| {
+    // text is looked at once, and not again string by string
+    let asked: serde_json::Result<VerifyRequest<'_>> = match str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    let asked = asked.map_err(|e| {
         // the parser's own text may quote the body, and a key stands in it
         let place = format!("line {}, column {}", e.line(), e.column());
         Error::new(ErrorCode::InvalidRequest, text).with("at", place)
@@ -154,25 +158,72 @@ fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
     Ok(asked)
 }
 
-/// Whether the route that is asked about is never decided from memory alone.
-fn is_strict(plane: &DataPlane, asked: &VerifyRequest<'_>) -> bool {
-    let (Some(method), Some(path)) = (&asked.method, &asked.path) else { return false };
-    let target = Target::parse(path);
-    target.is_ok_and(|target| match plane.product.catalog.route(method, target.path) {
-        RouteMatch::Route(route) => route.strict,
-        _ => false,
-    })
+/// The whole body, which usually came with its head.
+async fn read_body(body: &mut ArrivingBody, within: Duration) -> Result<Bytes> {
+    match body.take_whole() {
+        Some(whole) if whole.len() <= MAX_VERIFY_BODY_BYTES => Ok(whole),
+        Some(_) => Err(too_large(MAX_VERIFY_BODY_BYTES as u64)),
+        None => read_whole(body.take(), MAX_VERIFY_BODY_BYTES, within).await,
+    }
 }
 
-fn decide_question<'a>(
-    plane: &'a DataPlane,
+/// What is asked about, as far as it does not depend on the key.
+struct Call<'a> {
+    asked: &'a VerifyRequest<'a>,
+    /// The scopes it needs besides those of its route.
+    needed: Alternative,
+    /// Its path and the route there, when it has one.
+    way: Option<(Target<'a>, RouteMatch<'a>)>,
+    ip: Option<IpAddr>,
+}
+
+impl<'a> Call<'a> {
+    fn of(catalog: &'a Catalog, asked: &'a VerifyRequest<'a>) -> Result<Self> {
+        let needed = catalog.requirement(&asked.scopes).ok_or_else(|| {
+            let unknown = asked.scopes.iter().find(|scope| catalog.requirement(&[scope]).is_none());
+            let text = format!("There is no scope {}", unknown.map_or("", |scope| scope.as_ref()));
+            Error::validation("scopes", text)
+        })?;
+        let way = match (&asked.method, &asked.path) {
+            (Some(method), Some(path)) => {
+                let target = Target::parse(path)?;
+                Some((target, catalog.route(method, target.path)))
+            }
+            _ => None,
+        };
+        Ok(Self { asked, needed, way, ip: asked.ip.as_deref().map(parse_ip).transpose()? })
+    }
+
+    fn route(&self) -> RouteMatch<'a> {
+        self.way.map_or(RouteMatch::None, |(_, route)| route)
+    }
+
+    /// Whether it is never decided from memory alone.
+    fn is_strict(&self) -> bool {
+        matches!(self.route(), RouteMatch::Route(route) if route.strict)
+    }
+
+    /// The decision about its route, when one is named, and about the scopes it asks for besides.
+    fn decide(
+        &self,
+        credential: &Credential<'_>,
+        facts: &RequestFacts,
+        now: Timestamp,
+    ) -> Option<Denial> {
+        let of_route = self.way.and_then(|(_, route)| decide(credential, route, facts, now).err());
+        of_route.or_else(|| decide_scopes(credential, self.needed, facts, now).err())
+    }
+}
+
+/// The answer, as JSON.
+fn decide_question(
+    plane: &DataPlane,
     caller: Option<&AdminCaller>,
-    asked: &VerifyRequest<'_>,
-    found: Found,
+    call: &Call<'_>,
+    found: Found<'_>,
     now: Timestamp,
-) -> Result<VerifyResponse<'a>> {
-    let catalog = &*plane.product.catalog;
-    let ip = asked.ip.as_deref().map(parse_ip).transpose()?;
+) -> Result<Vec<u8>> {
+    let (catalog, asked) = (&*plane.product.catalog, call.asked);
     // a key of a tenant the caller may not see does not exist for them
     let known = found.key.filter(|key| caller.is_none_or(|caller| caller.may_see(key.tenant.id)));
     let credential = match &known {
@@ -183,15 +234,18 @@ fn decide_question<'a>(
         environments: asked
             .environment
             .map_or(EnvironmentSet::ALL, |only| std::iter::once(only).collect()),
-        ip,
+        ip: call.ip,
         from_browser: false,
         tenant: known.as_ref().map_or(TenantHeader::NotRequired, |key| named(asked, key)),
     };
-    let denial = decide_both(catalog, asked, &credential, &facts, now)?;
-    let answer = response(plane, known.as_ref(), denial, asked.explain);
+    let denial = call.decide(&credential, &facts, now);
+    let actor = known.as_ref().map(|key| key.owner.text());
+    let actor = actor.as_ref().and_then(|text| str::from_utf8(text).ok());
+    let answer = response(plane, known.as_ref(), actor, denial, asked.explain);
     let refusal = denial.filter(|_| asked.explain);
-    let refusal = refusal.map(|denial| refusal_of(plane, asked, known.as_ref(), &facts, denial));
-    Ok(VerifyResponse { refusal, ..answer })
+    let refusal = refusal.map(|denial| refusal_of(plane, call, known.as_ref(), &facts, denial));
+    let written = VerifyResponse { refusal, ..answer }.to_json();
+    written.map_err(|error| Error::internal(error.to_string()))
 }
 
 /// Whether the tenant that the call is for is that of the key.
@@ -207,23 +261,18 @@ fn named(asked: &VerifyRequest<'_>, key: &KnownKey) -> TenantHeader {
 /// The words in which the gateway would refuse the call.
 fn refusal_of(
     plane: &DataPlane,
-    asked: &VerifyRequest<'_>,
+    call: &Call<'_>,
     key: Option<&KnownKey>,
     request: &RequestFacts,
     denial: Denial,
 ) -> VerifyRefusal {
     let product = &plane.product;
-    let (method, path) = (asked.method.as_deref(), asked.path.as_deref());
-    let target = path.and_then(|path| Target::parse(path).ok());
-    let route = method
-        .zip(target)
-        .map_or(RouteMatch::None, |(method, target)| product.catalog.route(method, target.path));
     let facts = key.map(|key| key.facts(&product.catalog));
     let error = denial.to_error(&DenialContext {
         catalog: &product.catalog,
-        method: method.unwrap_or("-"),
-        path: target.map_or("-", |target| target.path),
-        route,
+        method: call.asked.method.as_deref().unwrap_or("-"),
+        path: call.way.map_or("-", |(target, _)| target.path),
+        route: call.route(),
         key: facts.as_ref(),
         role: key.map_or("-", |key| key.role_name(&product.catalog)),
         environments: request.environments,
@@ -233,29 +282,6 @@ fn refusal_of(
     VerifyRefusal { message: error.public().to_owned(), details: error.details().clone() }
 }
 
-/// The route, when one is named, then the scopes that are asked for besides.
-fn decide_both(
-    catalog: &Catalog,
-    asked: &VerifyRequest<'_>,
-    credential: &Credential<'_>,
-    facts: &RequestFacts,
-    now: Timestamp,
-) -> Result<Option<Denial>> {
-    let needed = catalog.requirement(&asked.scopes).ok_or_else(|| {
-        let unknown = asked.scopes.iter().find(|scope| catalog.requirement(&[scope]).is_none());
-        let text = format!("There is no scope {}", unknown.map_or("", |scope| scope.as_ref()));
-        Error::validation("scopes", text)
-    })?;
-    if let (Some(method), Some(path)) = (&asked.method, &asked.path) {
-        let target = Target::parse(path)?;
-        let route = catalog.route(method, target.path);
-        if let Err(denial) = decide(credential, route, facts, now) {
-            return Ok(Some(denial));
-        }
-    }
-    Ok(decide_scopes(credential, needed, facts, now).err())
-}
-
 fn parse_ip(text: &str) -> Result<IpAddr> {
     let parsed = text.parse();
     parsed.map_err(|_| Error::validation("ip", "ip is an IPv4 or IPv6 address"))
@@ -263,7 +289,8 @@ fn parse_ip(text: &str) -> Result<IpAddr> {
 
 fn response<'a>(
     plane: &'a DataPlane,
-    key: Option<&KnownKey>,
+    key: Option<&'a KnownKey<'_>>,
+    actor: Option<&'a str>,
     denial: Option<Denial>,
     explain: bool,
 ) -> VerifyResponse<'a> {
@@ -275,12 +302,12 @@ fn response<'a>(
         valid: denial.is_none(),
         code: Cow::Borrowed(code),
         key_id: key.map(|key| key.id),
-        name: key.map(|key| Cow::Owned(key.name.to_string())),
+        name: key.map(|key| Cow::Borrowed(&*key.name)),
         tenant_id: key.map(|key| key.tenant.id),
         environment: key.map(|key| key.environment),
         scopes: scopes.unwrap_or_default(),
         role: key.filter(|key| key.role.is_some()).map(|key| key.role_name(catalog).into()),
-        actor: key.map(|key| Cow::Owned(key.owner.to_string())),
+        actor: actor.map(Cow::Borrowed),
         expires_at: key.and_then(|key| key.expires_at),
         suspect: key.is_some_and(|key| key.suspect),
         rate_limits: Vec::new(),

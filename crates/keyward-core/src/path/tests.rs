@@ -158,6 +158,16 @@ proptest! {
         }
     }
 
+    #[test]
+    fn what_looks_plain_passes_every_check(text in "/?[a-zA-Z0-9/_.%-]{0,24}") {
+        if is_plain(&text) {
+            prop_assert_eq!(check_path(&text), Ok(()));
+        }
+        prop_assert_eq!(Target::parse(&text).map(|it| it.path.len()), {
+            check_path(&text).map(|()| text.len())
+        });
+    }
+
     /// Decoding an accepted path twice, collapsing slashes, resolving dots or cutting at `;` finds
     /// the same segments as reading it once.
     #[test]

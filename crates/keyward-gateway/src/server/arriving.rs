@@ -55,6 +55,17 @@ impl ArrivingBody {
         std::mem::replace(self, Self::empty())
     }
 
+    /// Takes what came whole with its head, if it did.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.0, Kind::Empty) {
+            Kind::Whole(bytes) => Some(bytes),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
+    }
+
     pub(super) const fn whole(bytes: Bytes) -> Self {
         Self(Kind::Whole(bytes))
     }
