@@ -100,8 +100,9 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// For how long a connection is kept open between two requests.
     pub idle_timeout: Duration,
-    /// After this long an HTTP/2 connection is asked to go elsewhere with its next request, however
-    /// busy it is: callers spread over the nodes again. `None` is never.
+    /// After this long a connection is asked to go elsewhere with its next request, however busy it
+    /// is: callers spread over the nodes again. Over HTTP/1.1 an answer says so, which may be half
+    /// a `header_timeout` late. `None` is never.
     pub max_connection_age: Option<Duration>,
     /// Bytes in the body of a request.
     pub max_body_bytes: u64,

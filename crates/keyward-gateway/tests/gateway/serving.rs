@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_gateway::{ListenerEnvironments, Networks, PlanePolicy, RuntimeShape};
 
+use crate::streams::Scene;
 use crate::support::*;
 
 fn head(token: &str, more: &str) -> String {
@@ -188,4 +189,30 @@ async fn metrics_name_routes_and_codes_and_nobody() {
     for absent in ["rep_secret", "ten_", "key_", &stage.world.token] {
         assert!(!text.contains(absent), "{absent}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_ends_with_an_answer() {
+    let scene = Scene::set_with(|options| {
+        options.limits.max_connection_age = Some(Duration::from_secs(20));
+        options.limits.idle_timeout = Duration::from_mins(10);
+    })
+    .await;
+    let ask = async |client: &mut Client| {
+        client.write(b"GET /v1/reports HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 401);
+        answer.closed
+    };
+    let mut client = Client::connect(scene.server.local_addr()).await;
+    for _ in 0..3 {
+        assert!(!ask(&mut client).await);
+        scene.pass_ms(5_000).await;
+    }
+    let mut younger = Client::connect(scene.server.local_addr()).await;
+    assert!(!ask(&mut younger).await);
+    scene.pass_ms(10_000).await;
+    assert!(ask(&mut client).await, "it is 25 seconds old");
+    assert!(client.is_closed().await);
+    assert!(!ask(&mut younger).await);
 }

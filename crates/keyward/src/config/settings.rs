@@ -295,7 +295,7 @@ pub(crate) struct GatewaySettings {
     /// The bytes in which the body of a request must come for each second that it is waited for,
     /// after the first ten; 0B is without a bound.
     pub(crate) min_body_rate: Size,
-    /// After how long HTTP/2 connections are asked to begin anew; 0s is never.
+    /// After how long connections are asked to begin anew; 0s is never.
     pub(crate) max_connection_age: Millis,
 }
 

@@ -292,7 +292,8 @@ impl<'c, S: Transport> Talk<'c, S> {
             self.tunnel = opened.take().filter(|_| sent.is_ok()).map(Box::new);
             return Next::Nothing;
         }
-        asked.stays &= !closes(&head.headers) && !serving.listener.is_leaving();
+        let leaves = serving.listener.is_leaving() || self.patience.is_old();
+        asked.stays &= !closes(&head.headers) && !leaves;
         let flight = Flight(Arc::clone(self.watched));
         let mut body = InFlight::new(body, arrival.standing.into_inner(), flight);
         let end = End::of(asked, head.status, &body);

@@ -3,6 +3,8 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::server::ConnectionLimits;
 use crate::stall::IdleTimer;
 
@@ -16,6 +18,8 @@ pub(super) struct Patience {
     heads_seen: u64,
     partial_seen: bool,
     quiet: u32,
+    old_at: Option<Instant>,
+    is_old: bool,
 }
 
 impl Patience {
@@ -28,7 +32,14 @@ impl Patience {
             heads_seen: 0,
             partial_seen: false,
             quiet: 0,
+            old_at: limits.max_connection_age.and_then(|age| Instant::now().checked_add(age)),
+            is_old: false,
         }
+    }
+
+    /// Whether the connection should end with its next answer, as far as the last look has shown.
+    pub(super) const fn is_old(&self) -> bool {
+        self.is_old
     }
 
     /// Ready when no whole head came for too long behind so many others, whether or not a part of
@@ -42,6 +53,7 @@ impl Patience {
         loop {
             ready!(self.timer.poll_expired(cx));
             self.timer.rest();
+            self.is_old = self.old_at.is_some_and(|old_at| old_at <= Instant::now());
             if self.heads_seen != heads {
                 self.heads_seen = heads;
                 self.partial_seen = partial;
