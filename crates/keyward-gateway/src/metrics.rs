@@ -14,6 +14,7 @@ use keyward_core::error::ErrorCode;
 use crate::exposures::Exposures;
 use crate::proxy::{Loss, Upstreams};
 use crate::record::Outcome;
+use crate::server::Overload;
 
 /// Upper ends of the buckets of the duration histogram, in milliseconds.
 const BUCKETS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 500, 2_500, 10_000];
@@ -92,6 +93,7 @@ pub struct Metrics {
     tunnel_bytes: [AtomicU64; 2],
     handshakes: [AtomicU64; HandshakeFailure::ALL.len()],
     floods: AtomicU64,
+    refused_streams: [AtomicU64; Overload::ALL.len()],
     exposures: Arc<Exposures>,
     statuses: [AtomicU64; 5],
     buckets: [AtomicU64; BUCKETS_MS.len() + 1],
@@ -121,6 +123,7 @@ impl Metrics {
             tunnel_bytes: Default::default(),
             handshakes: Default::default(),
             floods: AtomicU64::new(0),
+            refused_streams: Default::default(),
             exposures,
             statuses: Default::default(),
             buckets: Default::default(),
@@ -194,6 +197,11 @@ impl Metrics {
         add(Some(&self.floods), 1);
     }
 
+    /// Counts a request over HTTP/2 that was refused because of what its caller has already.
+    pub(crate) fn count_refused_stream(&self, overload: Overload) {
+        add(self.refused_streams.get(overload as usize), 1);
+    }
+
     fn encode_exposures(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let mut family = encoder.encode_descriptor(
             "keyward_gateway_keys_exposed",
@@ -225,7 +233,18 @@ impl Metrics {
             None,
             MetricType::Counter,
         )?;
-        encode_count(&mut floods, self.floods.load(Ordering::Relaxed))
+        encode_count(&mut floods, self.floods.load(Ordering::Relaxed))?;
+        let mut refused = encoder.encode_descriptor(
+            "keyward_http2_requests_refused",
+            "Requests over HTTP/2 refused because their address has too many under way or untaken",
+            None,
+            MetricType::Counter,
+        )?;
+        for (overload, cell) in Overload::ALL.iter().zip(&self.refused_streams) {
+            let labels = [("too_many", overload.as_str().to_owned())];
+            encode_count(&mut refused.encode_family(&labels)?, cell.load(Ordering::Relaxed))?;
+        }
+        Ok(())
     }
 
     fn encode_cuts(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {

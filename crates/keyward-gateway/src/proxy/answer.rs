@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::proxy::body::{BodyError, Watch};
+use crate::proxy::body::{BodyError, Progress, Watch};
 use crate::proxy::http1::Connection;
 use crate::proxy::pool::Lease;
 use crate::proxy::trailers::Of;
@@ -43,11 +43,12 @@ impl UpstreamBody {
         }
     }
 
-    /// Sends what is left of the request.
-    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) {
+    /// Sends what is left of the request; true when nothing is.
+    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(connection) = self.lease.as_mut().and_then(Lease::connection_mut) {
             connection.send_on(cx);
         }
+        self.upload.as_ref().is_none_or(|upload| upload.progress() != Progress::Flowing)
     }
 
     fn connection(&self) -> Option<&Connection> {

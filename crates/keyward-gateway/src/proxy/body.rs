@@ -78,10 +78,11 @@ impl From<Vec<u8>> for PlaneBody {
 
 impl PlaneBody {
     /// Sees to what is left of the request while its caller takes nothing of the answer: a caller
-    /// may well read only when it has sent everything.
-    pub(crate) fn send_on(&mut self, cx: &mut Context<'_>) {
-        if let Self::Upstream(body) = self {
-            body.send_on(cx);
+    /// may well read only when it has sent everything. True when nothing is left.
+    pub(crate) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Upstream(body) => body.send_on(cx),
+            Self::Whole(_) | Self::Boxed(_) => true,
         }
     }
 }

@@ -1,22 +1,21 @@
 //! Accept loops, on the caller's runtime or on threads of their own.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::ip::canonical;
 
 use crate::plane::DataPlane;
+use crate::server::admission::Connections;
 use crate::server::connection::{Fallback, Serving, Task};
 use crate::server::entrance::enter;
 use crate::server::http1::serve;
@@ -208,17 +207,7 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-type ByAddress = Mutex<HashMap<IpAddr, usize>>;
 type SocketsByThread = Vec<Vec<std::net::TcpListener>>;
-
-/// The connections of one listener, counted.
-#[derive(Clone)]
-struct Connections {
-    slots: Arc<Semaphore>,
-    all: u32,
-    by_address: Arc<ByAddress>,
-    per_address: usize,
-}
 
 impl Running {
     fn start(addresses: &[SocketAddr], setup: Setup, runtime: RuntimeShape) -> io::Result<Self> {
@@ -280,55 +269,6 @@ impl Running {
             threads.into_iter().all(|thread| thread.join().is_ok())
         });
         ended && joined.await.unwrap_or(false)
-    }
-}
-
-impl Connections {
-    fn new(limits: &ConnectionLimits) -> Self {
-        let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX).max(1);
-        Self {
-            slots: Arc::new(Semaphore::new(all as usize)),
-            all,
-            by_address: Arc::default(),
-            per_address: limits.max_connections_per_address,
-        }
-    }
-
-    async fn all_ended(&self) {
-        // a closed semaphore would mean the same
-        let _ = self.slots.acquire_many(self.all).await;
-    }
-
-    /// Counts a connection, unless its address has too many.
-    fn admit(&self, address: IpAddr, exempt: bool) -> Option<Counted> {
-        if exempt {
-            return Some(Counted(None));
-        }
-        let mut counts = self.by_address.lock();
-        let count = counts.entry(address).or_insert(0);
-        if *count >= self.per_address {
-            return None;
-        }
-        *count += 1;
-        Some(Counted(Some((Arc::clone(&self.by_address), address))))
-    }
-}
-
-/// A counted connection of an address.
-struct Counted(Option<(Arc<ByAddress>, IpAddr)>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let Some((counts, address)) = self.0.take() else {
-            return;
-        };
-        let mut counts = counts.lock();
-        if let Some(count) = counts.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&address);
-            }
-        }
     }
 }
 
@@ -414,7 +354,7 @@ async fn accept(listener: TcpListener, serving: Arc<Serving>, connections: Conne
                     serve(serving, stream, Vec::new(), peer).await;
                 } else {
                     // larger, and not a part of every connection's state
-                    Box::pin(enter(serving, stream, peer)).await;
+                    Box::pin(enter(serving, stream, peer, counted.caller())).await;
                 }
                 drop((counted, slot));
             });
@@ -427,7 +367,7 @@ async fn next_connection(
     listener: &TcpListener,
     connections: &Connections,
 ) -> Option<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(&connections.slots).acquire_owned().await.ok()?;
+    let slot = connections.slot().await?;
     match listener.accept().await {
         Ok((stream, peer)) => {
             // answers are whole when they are written; waiting for more only adds delay

@@ -116,9 +116,10 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Sees to what is left of the request while its caller takes nothing of the answer.
-    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) {
-        self.body.send_on(cx);
+    /// Sees to what is left of the request while its caller takes nothing of the answer; true when
+    /// nothing is.
+    pub(super) fn send_on(&mut self, cx: &mut Context<'_>) -> bool {
+        self.body.send_on(cx)
     }
 
     pub(super) fn new(body: PlaneBody, standing: Option<Standing>, flight: Flight) -> Self {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::HandshakeFailure;
+use crate::server::admission::Caller;
 use crate::server::connection::Serving;
 use crate::server::http1::serve;
 use crate::server::tls::{ALPN_CHALLENGE, ALPN_H2, Tls};
@@ -19,15 +20,15 @@ use crate::server::{Stage, http2};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection that may be encrypted or speak HTTP/2.
-pub(super) async fn enter(serving: Arc<Serving>, stream: TcpStream, peer: IpAddr) {
+pub(super) async fn enter(serving: Arc<Serving>, stream: TcpStream, peer: IpAddr, caller: Caller) {
     let Some(tls) = serving.protocols.tls.as_ref() else {
-        return enter_plain(serving, stream, peer).await;
+        return enter_plain(serving, stream, peer, caller).await;
     };
     let Some(stream) = shake_hands(&serving, tls, stream).await else {
         return;
     };
     match stream.get_ref().1.alpn_protocol() {
-        Some(ALPN_H2) => http2::serve(serving, stream, Vec::new(), peer).await,
+        Some(ALPN_H2) => http2::serve(serving, stream, Vec::new(), peer, caller).await,
         // the handshake said everything (RFC 8737 §3)
         Some(ALPN_CHALLENGE) => end(&serving, stream).await,
         _ => serve(serving, stream, Vec::new(), peer).await,
@@ -40,13 +41,13 @@ async fn end(serving: &Serving, mut stream: TlsStream<TcpStream>) {
     let _ = timeout(serving.limits.header_timeout, stream.shutdown()).await;
 }
 
-async fn enter_plain(serving: Arc<Serving>, mut stream: TcpStream, peer: IpAddr) {
+async fn enter_plain(serving: Arc<Serving>, mut stream: TcpStream, peer: IpAddr, caller: Caller) {
     let within = serving.limits.header_timeout;
     let Ok(Ok(first)) = timeout(within, read_preface(&mut stream)).await else {
         return;
     };
     if first == PREFACE {
-        http2::serve(serving, stream, first, peer).await;
+        http2::serve(serving, stream, first, peer, caller).await;
     } else if !first.is_empty() {
         serve(serving, stream, first, peer).await;
     }

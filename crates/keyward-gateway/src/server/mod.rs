@@ -1,6 +1,7 @@
 //! Listeners of the data plane: accept loops, connections, drain.
 
 mod accept;
+mod admission;
 mod arriving;
 mod connection;
 mod entrance;
@@ -24,6 +25,7 @@ use crate::client_address::Networks;
 use crate::proxy::Standing;
 
 pub use accept::{GatewayServer, InternalServer, LentServer};
+pub(crate) use admission::Overload;
 pub use arriving::ArrivingBody;
 pub(crate) use arriving::ArrivingRequest;
 pub use connection::Fallback;

@@ -91,8 +91,12 @@ pub const WHOLE_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ConnectionLimits {
     /// Connections at a time; more wait in the kernel's queue.
     pub max_connections: usize,
-    /// Connections at a time from one address that is not a trusted proxy's; more are closed.
+    /// Connections at a time from one address that is not a trusted proxy's; more are closed. As
+    /// many requests over HTTP/2 may be under way from it; more are refused one by one.
     pub max_connections_per_address: usize,
+    /// Answers over HTTP/2 that one such address lets stand still; as long as it takes none of
+    /// them, its further requests over HTTP/2 are refused.
+    pub max_untaken_per_address: usize,
     /// Bytes in the head of a request.
     pub max_header_bytes: usize,
     /// For how long a head may take to arrive, from its first byte; on a new connection, from the
@@ -120,6 +124,7 @@ impl Default for ConnectionLimits {
         Self {
             max_connections: 10_000,
             max_connections_per_address: 1_000,
+            max_untaken_per_address: 200,
             max_header_bytes: 16 * 1024,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),

@@ -14,16 +14,16 @@ use crate::support::*;
 /// More than any allowance.
 const MANY: usize = 10_000;
 /// Bytes that a process may grow by while it is attacked.
-const MAX_GROWTH: u64 = 100 * 1024 * 1024;
+pub(crate) const MAX_GROWTH: u64 = 100 * 1024 * 1024;
 
 /// A caller that sends requests until it is told to stop. All of them must be answered.
-struct Bystander {
+pub(crate) struct Bystander {
     stop: Arc<AtomicBool>,
     answered: JoinHandle<u32>,
 }
 
 impl Bystander {
-    fn start(address: SocketAddr, token: &str) -> Self {
+    pub(crate) fn start(address: SocketAddr, token: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let head = format!("GET /v1/reports HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\n\r\n");
         let stopped = Arc::clone(&stop);
@@ -43,14 +43,14 @@ impl Bystander {
         Self { stop, answered }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.store(true, Ordering::SeqCst);
         assert!(self.answered.await.unwrap() > 0);
     }
 }
 
 /// Bytes in use by this process.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
 }
@@ -164,68 +164,4 @@ async fn requests_that_are_taken_back() {
     bystander.stop().await;
     assert!(resident().saturating_sub(before) < MAX_GROWTH);
     assert!(stage.upstream.requests() < 5_000, "{}", stage.upstream.requests());
-}
-
-/// A hundred answers that a caller asks for and never takes.
-#[tokio::test]
-async fn answers_that_nobody_takes() {
-    let tune = |options: &mut keyward_gateway::GatewayOptions| {
-        h2c(options);
-        options.limits.write_timeout = std::time::Duration::from_millis(300);
-        options.limits.idle_timeout = std::time::Duration::from_millis(300);
-    };
-    let stage = stage_with(tune, None).await;
-    let address = stage.server.local_addr();
-    let bystander = Bystander::start(address, &stage.world.token);
-    let before = resident();
-    // an initial window of nothing
-    let mut wire = Wire::open(address, &[0, 4, 0, 0, 0, 0]).await;
-    let long = "y".repeat(8_000);
-    for number in 0..100 {
-        let key = [("x-api-key", stage.world.token.as_str()), ("x-a", &long)];
-        wire.get(2 * number + 1, "/v1/reports", &key).await;
-    }
-    let mut reset = 0;
-    while let Some(next) = wire.next().await {
-        assert!(next.kind != DATA || next.payload.is_empty());
-        reset += u32::from(next.kind == RST_STREAM);
-    }
-    bystander.stop().await;
-    assert_eq!(reset, 100);
-    assert!(resident().saturating_sub(before) < MAX_GROWTH);
-}
-
-/// An answer that its caller leaves standing was read whole, and its upstream is free again.
-#[tokio::test]
-async fn an_answer_that_nobody_takes_holds_no_upstream() {
-    let world = World::new();
-    let (address, mut upstream) = raw_upstream().await;
-    let plane = world.plane(vec![upstream_at(address)]);
-    let mut options = options();
-    h2c(&mut options);
-    let server = start(&plane, options);
-    let key = [("x-api-key", world.token.as_str())];
-    // an initial window of nothing
-    let mut wire = Wire::open(server.local_addr(), &[0, 4, 0, 0, 0, 0]).await;
-    wire.get(1, "/v1/reports", &key).await;
-    let mut behind = upstream.recv().await.unwrap();
-    behind.head().await;
-    behind.write(b"HTTP/1.1 200 OK\r\ncontent-length: 12000\r\n\r\n").await;
-    assert!(wire.next_of(HEADERS).await.is_some());
-    behind.write(&[b'y'; 7_000]).await;
-    behind.write(&[b'y'; 5_000]).await;
-    // the last bytes may still be on their way when the first of these requests is sent
-    for _ in 0..100 {
-        let mut caller = Wire::open(server.local_addr(), &[]).await;
-        caller.get(1, "/v1/reports", &key).await;
-        let mut other = tokio::select! {
-            _ = behind.head() => return,
-            other = upstream.recv() => other.unwrap(),
-        };
-        other.head().await;
-        let once = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
-        other.write(once).await;
-        assert_eq!(caller.fate(1).await, Fate::Answered);
-    }
-    panic!("its connection was never used again");
 }

@@ -35,6 +35,7 @@ mod streaming;
 mod streams;
 mod support;
 mod trailers;
+mod untaken;
 mod upstreams;
 mod verify;
 mod websockets;

@@ -288,6 +288,8 @@ pub(crate) struct GatewaySettings {
     pub(crate) max_body: Size,
     /// Connections open at once.
     pub(crate) max_connections: usize,
+    /// The same of one address, and its requests under way over HTTP/2.
+    pub(crate) max_connections_per_address: usize,
     /// How long a client may take to send its header block.
     pub(crate) header_timeout: Millis,
     /// How long a body may stand still.
@@ -310,6 +312,7 @@ impl Default for GatewaySettings {
             max_headers: Size(16 * 1024),
             max_body: Size(64 * 1024 * 1024),
             max_connections: 10_000,
+            max_connections_per_address: 1_000,
             header_timeout: Millis(10_000),
             body_idle_timeout: Millis(30_000),
             min_body_rate: Size(1024),

@@ -115,6 +115,7 @@ pub(super) fn gateway_options(
         protocols,
         limits: ConnectionLimits {
             max_connections: settings.max_connections,
+            max_connections_per_address: settings.max_connections_per_address,
             max_header_bytes: settings.max_headers.bytes(),
             header_timeout: settings.header_timeout.duration(),
             max_connection_age: Some(settings.max_connection_age.duration())

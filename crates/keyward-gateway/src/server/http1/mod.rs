@@ -345,7 +345,9 @@ impl<'c, S: Transport> Talk<'c, S> {
                     // there is room again
                     Poll::Ready(Ok(())) if !waits => continue,
                     Poll::Ready(Ok(())) => {}
-                    Poll::Pending => body.send_on(cx),
+                    Poll::Pending => {
+                        body.send_on(cx);
+                    }
                 }
                 match self.inbound.poll(&mut self.line, cx) {
                     Poll::Ready(Came::Something) => {}

@@ -3,9 +3,9 @@
 mod frames;
 mod gate;
 mod head;
+mod pieces;
 mod streams;
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
@@ -19,13 +19,15 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use crate::server::admission::Caller;
 use crate::server::arriving::{ArrivingBody, ArrivingRequest};
 use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, ConnectionLimits, Stage};
 use crate::stall::IdleTimer;
 use gate::Gate;
-use streams::{Pieces, Runner, Streams};
+use pieces::Pieces;
+use streams::{Runner, Streams};
 
 /// Requests under way on one connection; more are refused one by one, and may be sent again.
 const MAX_STREAMS: u32 = 100;
@@ -55,14 +57,14 @@ pub(super) async fn serve<S: Transport>(
     stream: S,
     first: Vec<u8>,
     peer: IpAddr,
+    caller: Caller,
 ) {
     let metrics = Arc::clone(&serving.plane.recorder.metrics);
     let gate = Gate::new(stream, first, &serving.limits, metrics);
-    let streams = Streams::new(Arc::clone(&serving.plane), serving.limits.write_timeout);
-    let service = service_fn(|request| {
-        let body = answer(Arc::clone(&serving), &streams, request, peer);
-        async move { Ok::<_, Infallible>(body.await) }
-    });
+    let streams = Streams::new(Arc::clone(&serving.plane), caller, serving.limits);
+    // boxed, because the task of a stream would have room for it until the answer is taken
+    let service =
+        service_fn(|request| Box::pin(answer(Arc::clone(&serving), &streams, request, peer)));
     let connection = builder(&serving.limits, Runner(Arc::clone(&streams)))
         .serve_connection(TokioIo::new(gate), service);
     let connection = pin!(connection);
@@ -106,15 +108,16 @@ fn builder(limits: &ConnectionLimits, runner: Runner) -> http2::Builder<Runner> 
     builder
 }
 
-/// Answers one request as any other, but for what only HTTP/1.1 has.
+/// Answers one request as any other, but for what only HTTP/1.1 has. A stream that fails is reset.
 fn answer(
     serving: Arc<Serving>,
     streams: &Streams,
     request: Request<Incoming>,
     peer: IpAddr,
-) -> impl Future<Output = Response<Pieces>> + use<> {
-    let pace = streams.begin();
+) -> impl Future<Output = Result<Response<Pieces>, h2::Error>> + use<> {
+    let begun = streams.begin();
     async move {
+        let pace = begun?;
         let (mut head, body) = request.into_parts();
         let bad_head = head::read(&mut head, serving.limits.max_header_bytes);
         let listener = Arc::clone(&serving.listener);
@@ -124,10 +127,10 @@ fn answer(
         // a connection goes on whatever happens to one stream (RFC 9113 §8.2.2)
         response.headers_mut().remove(CONNECTION);
         let standing = arrival.standing.into_inner();
-        response.map(|body| {
+        Ok(response.map(|body| {
             let body = InFlight::new(body, standing, Flight(Arc::clone(&pace.stream)));
             Pieces::new(body, pace)
-        })
+        }))
     }
 }
 

@@ -1,37 +1,47 @@
 //! The streams of one connection: counted, looked after one by one, and cut one by one.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use h2::Reason;
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 
+use super::pieces::Answer;
 use crate::plane::DataPlane;
-use crate::proxy::body::BodyError;
-use crate::server::connection::InFlight;
+use crate::server::ConnectionLimits;
+use crate::server::admission::{Caller, StandsStill, UnderWay};
 use crate::server::lookout::{Lookout, Stream};
 use crate::stall::IdleTimer;
 
-/// Bytes of an answer that are given away at a time. What is given away waits for the caller's
-/// windows, out of reach.
-const PIECE_BYTES: usize = 16 * 1024;
-/// An answer that is said to be no longer is read whole before any of it is given away. Its
-/// upstream is free again then, however long the caller leaves it.
-const WHOLE_BYTES: u64 = PIECE_BYTES as u64;
+/// An answer that its caller takes nothing of for so long stands still. A caller far away, whose
+/// windows come back after a while, takes it sooner.
+const STANDS_STILL_AFTER: Duration = Duration::from_millis(100);
 
 /// How far the answer of a stream has got.
 pub(super) struct Pace {
     pub(super) stream: Arc<Stream>,
+    /// The answer itself while it is given away. One task has it, so nobody waits for this lock.
+    pub(super) answer: Mutex<Option<Answer>>,
+    under_way: UnderWay,
     /// Pieces that were given away.
     pieces: AtomicU64,
     /// Whether the next one waits until the caller takes the last.
     waits_for_caller: AtomicBool,
+}
+
+impl Pace {
+    /// The answer was asked for its next piece, and gave one or not.
+    pub(super) fn note(&self, given: bool) {
+        self.waits_for_caller.store(given, Ordering::Relaxed);
+        if given {
+            self.pieces.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What a connection knows of its streams.
@@ -41,30 +51,43 @@ pub(super) struct Streams {
     /// The stream that was begun and is about to be run. hyper does one right behind the other.
     next: Mutex<Option<Arc<Pace>>>,
     plane: Arc<DataPlane>,
-    write_timeout: Duration,
+    caller: Caller,
+    limits: ConnectionLimits,
 }
 
 impl Streams {
-    pub(super) fn new(plane: Arc<DataPlane>, write_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        plane: Arc<DataPlane>,
+        caller: Caller,
+        limits: ConnectionLimits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
             next: Mutex::new(None),
             plane,
-            write_timeout,
+            caller,
+            limits,
         })
     }
 
-    /// A request was read.
-    pub(super) fn begin(&self) -> Arc<Pace> {
+    /// A request was read. It is refused before anything is done with it when its caller has too
+    /// many already, and may be sent again (RFC 9113 §8.7).
+    pub(super) fn begin(&self) -> Result<Arc<Pace>, h2::Error> {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        let under_way = self.caller.begin(&self.limits).map_err(|overload| {
+            self.plane.recorder.metrics.count_refused_stream(overload);
+            h2::Error::from(Reason::REFUSED_STREAM)
+        })?;
         let pace = Arc::new(Pace {
             stream: Arc::default(),
+            answer: Mutex::new(None),
+            under_way,
             pieces: AtomicU64::new(0),
             waits_for_caller: AtomicBool::new(false),
         });
         *self.next.lock() = Some(Arc::clone(&pace));
-        pace
+        Ok(pace)
     }
 
     /// How many requests were read.
@@ -117,138 +140,66 @@ impl Drop for Open {
 async fn run(stream: impl Future<Output = ()>, pace: &Pace, streams: &Streams) {
     let mut stream = pin!(stream);
     let mut lookout = Lookout::new(Arc::clone(&pace.stream));
-    let mut stall = IdleTimer::new(streams.write_timeout);
-    let mut seen = 0;
+    let mut stall = Stall::new(streams.limits.write_timeout);
     poll_fn(|cx| {
         // asked before the next piece is given away, and again once the first one was
-        let ended = lookout.poll_lost(&streams.plane, cx).is_ready()
-            || stream.as_mut().poll(cx).is_ready()
-            || lookout.poll_lost(&streams.plane, cx).is_ready();
+        let ended =
+            lookout.poll_lost(&streams.plane, cx).is_ready() || stream.as_mut().poll(cx).is_ready();
         if ended {
             return Poll::Ready(());
         }
-        let pieces = pace.pieces.load(Ordering::Relaxed);
-        if pieces != seen || !pace.waits_for_caller.load(Ordering::Relaxed) {
-            seen = pieces;
-            stall.rest();
+        let waits = pace.waits_for_caller.load(Ordering::Relaxed);
+        if waits && let Some(answer) = pace.answer.lock().as_mut() {
+            answer.go_on(cx);
         }
-        if pace.waits_for_caller.load(Ordering::Relaxed) {
-            return stall.poll_expired(cx);
+        if lookout.poll_lost(&streams.plane, cx).is_ready() {
+            return Poll::Ready(());
         }
+        if waits {
+            return stall.poll_over(pace, cx);
+        }
+        stall.rest();
         Poll::Pending
     })
     .await;
 }
 
-/// The body of an answer, given away piece by piece.
-pub(super) struct Pieces {
-    body: InFlight,
-    pace: Arc<Pace>,
-    rest: Bytes,
-    /// Whether the answer is given away in one piece, what there is of that, and what follows it.
-    whole: bool,
-    gathered: Vec<u8>,
-    behind: Option<Frame<Bytes>>,
+/// Follows how long a caller takes nothing of its answer.
+struct Stall {
+    pieces_seen: u64,
+    short: IdleTimer,
+    long: IdleTimer,
+    counted: Option<StandsStill>,
 }
 
-impl Pieces {
-    pub(super) fn new(body: InFlight, pace: Arc<Pace>) -> Self {
-        let whole = body.size_hint().exact().is_some_and(|bytes| bytes <= WHOLE_BYTES);
-        let (rest, gathered) = (Bytes::new(), Vec::new());
-        Self { body, pace, rest, whole, gathered, behind: None }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(behind) = self.behind.take() {
-            return Poll::Ready(Some(Ok(behind)));
-        }
-        loop {
-            let next = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-            if !self.whole {
-                return Poll::Ready(next.map(Ok));
-            }
-            match next.map(Frame::into_data) {
-                Some(Ok(data)) if self.gathered.is_empty() && self.body.is_end_stream() => {
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Ok(data)) => {
-                    self.gathered.extend_from_slice(&data);
-                    if self.body.is_end_stream() {
-                        return Poll::Ready(self.take_gathered());
-                    }
-                }
-                Some(Err(behind)) if self.gathered.is_empty() => {
-                    return Poll::Ready(Some(Ok(behind)));
-                }
-                Some(Err(behind)) => {
-                    self.behind = Some(behind);
-                    return Poll::Ready(self.take_gathered());
-                }
-                None => return Poll::Ready(self.take_gathered()),
-            }
+impl Stall {
+    fn new(write_timeout: Duration) -> Self {
+        Self {
+            pieces_seen: 0,
+            short: IdleTimer::new(STANDS_STILL_AFTER),
+            long: IdleTimer::new(write_timeout),
+            counted: None,
         }
     }
 
-    fn take_gathered(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
-        let bytes = std::mem::take(&mut self.gathered);
-        (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
+    /// The caller is not waited for.
+    fn rest(&mut self) {
+        self.short.rest();
+        self.long.rest();
+        self.counted = None;
     }
 
-    /// The next piece of what is left of a frame. The last one is copied, so that what the caller
-    /// does not take keeps no large buffer alive.
-    fn cut(&mut self) -> Option<Bytes> {
-        if self.rest.is_empty() {
-            return None;
+    /// The caller is waited for: ready when that has lasted for too long. Before that the answer is
+    /// counted as one that nobody takes.
+    fn poll_over(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Poll<()> {
+        let pieces = pace.pieces.load(Ordering::Relaxed);
+        if pieces != self.pieces_seen {
+            self.pieces_seen = pieces;
+            self.rest();
         }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
-        Some(if self.rest.is_empty() { Bytes::copy_from_slice(&piece) } else { piece })
-    }
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let it = self.get_mut();
-        let polled = match it.cut() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => match it.poll_next(cx) {
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if data.len() > PIECE_BYTES => {
-                        it.rest = data;
-                        Poll::Ready(it.cut().map(|piece| Ok(Frame::data(piece))))
-                    }
-                    Ok(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                    Err(frame) => Poll::Ready(Some(Ok(frame))),
-                },
-                other => other,
-            },
-        };
-        let given = matches!(polled, Poll::Ready(Some(Ok(_))));
-        it.pace.waits_for_caller.store(given, Ordering::Relaxed);
-        if given {
-            it.pace.pieces.fetch_add(1, Ordering::Relaxed);
+        if self.counted.is_none() && self.short.poll_expired(cx).is_ready() {
+            self.counted = Some(pace.under_way.stand_still());
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let nothing_kept = self.rest.is_empty() && self.gathered.is_empty();
-        nothing_kept && self.behind.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let hint = self.body.size_hint();
-        let rest = (self.rest.len() + self.gathered.len()) as u64;
-        let mut whole = SizeHint::new();
-        whole.set_lower(hint.lower() + rest);
-        if let Some(upper) = hint.upper() {
-            whole.set_upper(upper + rest);
-        }
-        whole
+        self.long.poll_expired(cx)
     }
 }
