@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::json::{push_number, push_text};
+use crate::mac::MacKey;
 use crate::time::Timestamp;
 
 /// The `iss` claim of every assertion.
@@ -116,10 +117,9 @@ pub enum AssertionError {
 }
 
 /// The key a gateway signs with.
-#[expect(clippy::large_enum_variant, reason = "one lives for each upstream; none is moved about")]
 pub enum SigningKey {
     /// A secret shared with the upstream.
-    Hs256(hmac::Key),
+    Hs256(MacKey),
     /// A key pair; the header names it by its thumbprint.
     EdDsa(EdDsaKey),
 }
@@ -182,8 +182,8 @@ impl SigningKey {
         let signed = out.get(start..).unwrap_or_default();
         match self {
             Self::Hs256(key) => {
-                let tag = hmac::sign(key, signed);
-                push_encoded(out, tag.as_ref());
+                let tag = key.sign(signed);
+                push_encoded(out, &tag);
             }
             Self::EdDsa(key) => {
                 let signature = key.pair.sign(signed);
@@ -205,10 +205,9 @@ fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The key an upstream verifies with.
-#[expect(clippy::large_enum_variant, reason = "one lives for each gateway; none is moved about")]
 pub enum VerifyKey {
     /// The secret shared with the gateway.
-    Hs256(hmac::Key),
+    Hs256(MacKey),
     /// The 32-byte public key of the gateway.
     EdDsa(Vec<u8>),
 }
@@ -234,7 +233,7 @@ impl VerifyKey {
 
     fn holds(&self, signed: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::Hs256(key) => hmac::verify(key, signed, signature).is_ok(),
+            Self::Hs256(key) => key.verifies(signed, signature),
             Self::EdDsa(public) => {
                 let key = UnparsedPublicKey::new(&signature::ED25519, public);
                 key.verify(signed, signature).is_ok()
@@ -310,11 +309,11 @@ struct Header {
     kid: Option<String>,
 }
 
-fn shared_key(secret: &[u8]) -> Result<hmac::Key, AssertionError> {
+fn shared_key(secret: &[u8]) -> Result<MacKey, AssertionError> {
     if secret.len() < MIN_SECRET_BYTES {
         return Err(AssertionError::InvalidKey);
     }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    Ok(MacKey::new(secret))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod ip;
 pub mod json;
 pub mod key;
 pub mod lease;
+pub mod mac;
 pub mod path;
 pub mod profile;
 pub mod scope;

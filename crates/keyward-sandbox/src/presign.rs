@@ -1,10 +1,10 @@
 //! Signed URLs to the sandbox itself: one method, one row, for a while.
 
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_core::environment::Environment;
 use keyward_core::id::TenantId;
+use keyward_core::mac::MacKey;
 use keyward_core::{Clock, Error, ErrorCode, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub(crate) struct Grant {
 /// Makes and checks signed URLs. Its key is drawn at start: URLs end with the process, as the
 /// data does.
 pub(crate) struct UrlSigner {
-    key: hmac::Key,
+    key: MacKey,
     base_url: String,
 }
 
@@ -49,14 +49,14 @@ impl UrlSigner {
         }
         let mut secret = [0_u8; 32];
         clock.fill_random(&mut secret);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let key = MacKey::new(&secret);
         Ok(Self { key, base_url: base_url.trim_end_matches('/').to_owned() })
     }
 
     pub(crate) fn url(&self, grant: &Grant) -> Result<String, Error> {
         let body = serde_json::to_vec(grant).map_err(|error| Error::internal(error.to_string()))?;
         let body = URL_SAFE_NO_PAD.encode(body);
-        let tag = URL_SAFE_NO_PAD.encode(hmac::sign(&self.key, body.as_bytes()));
+        let tag = URL_SAFE_NO_PAD.encode(self.key.sign(body.as_bytes()));
         Ok(format!("{}{FILES_PATH}{body}.{tag}", self.base_url))
     }
 
@@ -68,7 +68,9 @@ impl UrlSigner {
         }
         let (body, tag) = token.split_once('.').ok_or_else(refused)?;
         let tag = URL_SAFE_NO_PAD.decode(tag).map_err(|_| refused())?;
-        hmac::verify(&self.key, body.as_bytes(), &tag).map_err(|_| refused())?;
+        if !self.key.verifies(body.as_bytes(), &tag) {
+            return Err(refused());
+        }
         let body = URL_SAFE_NO_PAD.decode(body).map_err(|_| refused())?;
         let grant: Grant = serde_json::from_slice(&body).map_err(|_| refused())?;
         if now.as_millis() >= grant.expires_ms {

@@ -6,13 +6,14 @@
 //! * `crc`: 6 base62 digits of the CRC-32 of everything before it, so that a torn paste or a
 //!   swapped environment is caught offline.
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::constant_time;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::base62;
 use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::id::ID_DIGITS;
+use crate::mac::MacKey;
 
 const SECRET_DIGITS: usize = 43;
 const SECRET_BYTES: usize = 32;
@@ -67,13 +68,13 @@ impl KeyHash {
 /// One version of the secret that is mixed into every key hash. It lives outside the database.
 pub struct Pepper {
     version: u16,
-    key: hmac::Key,
+    key: MacKey,
 }
 
 impl Pepper {
     /// A pepper from its 32 bytes.
     pub fn new(version: u16, bytes: &[u8; 32]) -> Self {
-        Self { version, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
+        Self { version, key: MacKey::new(bytes) }
     }
 
     /// The number under which hashes made with it are stored.
@@ -83,22 +84,17 @@ impl Pepper {
 
     /// The hash of a presented key.
     pub fn hash(&self, presented: &Presented<'_>) -> KeyHash {
-        let tag = hmac::sign(&self.key, presented.hashed.as_bytes());
-        let mut bytes = [0; 32];
-        for (slot, byte) in bytes.iter_mut().zip(tag.as_ref()) {
-            *slot = *byte;
-        }
-        KeyHash(bytes)
+        KeyHash(self.key.sign(presented.hashed.as_bytes()))
     }
 }
 
 /// The key of the 32-bit tag inside every id. It is never changed.
-pub struct TagKey(hmac::Key);
+pub struct TagKey(MacKey);
 
 impl TagKey {
     /// A tag key from its 32 bytes.
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        Self(MacKey::new(bytes))
     }
 
     /// Whether an id was made by this deployment (a forger is right once in 2³²).
@@ -107,8 +103,8 @@ impl TagKey {
     }
 
     fn tag(&self, random: u128) -> u128 {
-        let full = hmac::sign(&self.0, &random.to_be_bytes());
-        full.as_ref().iter().take(4).fold(0, |tag, byte| (tag << 8) | u128::from(*byte))
+        let full = self.0.sign(&random.to_be_bytes());
+        full.iter().take(4).fold(0, |tag, byte| (tag << 8) | u128::from(*byte))
     }
 
     fn new_id(&self, clock: &dyn Clock) -> u128 {

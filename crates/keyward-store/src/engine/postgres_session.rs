@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use keyward_core::mac::MacKey;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
@@ -162,17 +162,17 @@ fn rustls_client(with_roots: bool) -> Result<MakeRustlsConnect, StoreError> {
 
 /// Signs contexts for this node's backends.
 #[derive(Clone)]
-pub(super) struct Signer(Arc<hmac::Key>);
+pub(super) struct Signer(Arc<MacKey>);
 
 impl Signer {
     pub(super) fn new(key: &ContextKey) -> Self {
-        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.bytes())))
+        Self(Arc::new(MacKey::new(key.bytes())))
     }
 
     /// The context of a transaction on one backend: the MAC, then the name.
     pub(super) fn sign(&self, backend: i32, name: &str) -> String {
-        let sum = hmac::sign(&self.0, format!("{backend}:{name}").as_bytes());
-        hex(sum.as_ref()) + name
+        let sum = self.0.sign(format!("{backend}:{name}").as_bytes());
+        hex(&sum) + name
     }
 }
 
