@@ -45,7 +45,9 @@ async fn on(database: TestDatabase, keys: usize, options: &Options) -> anyhow::R
     let config = config(&database)?;
     // the first start makes the tables
     start(&config, None).await?.0.stop().await;
+    let begun = elapsed();
     let tokens = fill(&database, keys).await?;
+    let fill_ms = since(begun).as_millis();
     let mut figures = Vec::new();
     for bounded in [false, true] {
         let max_keys = bounded.then(|| keys.div_ceil(options.one_in));
@@ -53,13 +55,15 @@ async fn on(database: TestDatabase, keys: usize, options: &Options) -> anyhow::R
         let (node, took) = start(&config, max_keys).await?;
         let resident = resident_bytes()?.saturating_sub(before);
         let app = application(&node);
+        let first = first(&app, &tokens).await?;
         let (hits, mut times) = requests(&app, &tokens, options).await?;
         let (p50, p99) = percentiles(&mut times);
         let rate = hits.requests_per_second.round();
         figures.push(json!({
             "what": "start", "engine": database.engine_name(), "keys": keys,
-            "maxKeys": max_keys, "startMs": took.as_millis(),
-            "residentMiB": resident / (1 << 20), "requestsPerSecond": rate,
+            "maxKeys": max_keys, "fillMs": fill_ms, "startMs": took.as_millis(),
+            "residentMiB": resident / (1 << 20), "firstRequestUs": first.as_micros(),
+            "requestsPerSecond": rate,
             "p50Us": p50.round(), "p99Us": p99.round(), "refused": hits.refused,
             "lookUps": look_ups(&node).await?,
         }));
@@ -191,26 +195,40 @@ struct Requests {
     refused: usize,
 }
 
+fn request(secret: &str) -> http::Result<Request<Body>> {
+    let request = Request::get(PATH).header("host", "scale");
+    request.header("authorization", format!("Bearer {secret}")).body(Body::empty())
+}
+
+/// How long the very first request takes.
+async fn first(app: &Router, tokens: &[KeySecret]) -> anyhow::Result<Duration> {
+    let secret = tokens.first().context("there are no keys")?;
+    let request = request(secret.expose())?;
+    let sent = elapsed();
+    let Ok(response) = app.clone().oneshot(request).await;
+    let took = since(sent);
+    anyhow::ensure!(response.status() == StatusCode::OK, "{} at first", response.status());
+    Ok(took)
+}
+
 /// Requests with keys in no order, some at once.
 async fn requests(
     app: &Router,
     tokens: &[KeySecret],
     options: &Options,
 ) -> anyhow::Result<(Requests, Vec<Duration>)> {
-    let heads: Arc<[String]> =
-        tokens.iter().map(|secret| format!("Bearer {}", secret.expose())).collect();
+    let secrets: Arc<[String]> = tokens.iter().map(|secret| secret.expose().to_owned()).collect();
     let begun = elapsed();
     let mut workers = Vec::new();
     for worker in 0..options.at_once {
-        let (app, heads) = (app.clone(), Arc::clone(&heads));
+        let (app, secrets) = (app.clone(), Arc::clone(&secrets));
         let count = options.look_ups / options.at_once;
         workers.push(tokio::spawn(async move {
             let mut order = Order::of(worker);
             let (mut refused, mut times) = (0, Vec::with_capacity(count));
             for _ in 0..count {
-                let Some(head) = heads.get(order.below(heads.len())) else { continue };
-                let request = Request::get(PATH).header("host", "scale");
-                let request = request.header("authorization", head).body(Body::empty())?;
+                let Some(secret) = secrets.get(order.below(secrets.len())) else { continue };
+                let request = request(secret)?;
                 let sent = elapsed();
                 let Ok(response) = app.clone().oneshot(request).await;
                 times.push(since(sent));

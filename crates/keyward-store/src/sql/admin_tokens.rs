@@ -7,7 +7,7 @@ use keyward_core::key::{KeyHash, KeyHint};
 
 use crate::engine::{Row, StoreError, Value};
 use crate::sql::read::{
-    LoadPage, instant, json_list, key_hash, list, opt_instant, opt_parsed, parsed, readable, told,
+    LoadPage, instant, json_list, key_hash, list, opt_instant, opt_parsed, parsed, told,
 };
 use crate::sql::statements;
 use crate::tx::SystemTx;
@@ -33,8 +33,7 @@ statements! {
          FROM admin_tokens WHERE admin_token_id = $1";
     ALL_AUTHORITY = system "SELECT admin_token_id, name, tenant_id, role, scopes, expires_at,
            revoked_at, hash, pepper_version
-         FROM admin_tokens WHERE (CAST($1 AS TEXT) IS NULL OR admin_token_id > $1)
-         ORDER BY admin_token_id LIMIT $2";
+         FROM admin_tokens WHERE admin_token_id > $1 ORDER BY admin_token_id LIMIT $2";
 }
 
 /// The record of an admin token. It holds no secret and no hash.
@@ -160,13 +159,13 @@ impl SystemTx {
         Ok(row.as_ref().and_then(|row| told(authority_of(row))))
     }
 
-    /// A page of all admin tokens as a node decides with them.
+    /// A page of all admin tokens as a node decides with them. The first is behind the empty text.
     pub async fn admin_token_authorities(
         &mut self,
-        after: Option<String>,
+        [after]: [String; 1],
         limit: u32,
-    ) -> Result<LoadPage<AdminTokenAuthority>, StoreError> {
+    ) -> Result<LoadPage<AdminTokenAuthority, 1>, StoreError> {
         let rows = self.query(&ALL_AUTHORITY, [Value::from(after), Value::from(limit)]).await?;
-        readable(&rows, 0, authority_of)
+        LoadPage::new(rows, [0], authority_of)
     }
 }

@@ -5,7 +5,7 @@ use keyward_core::id::{KeyId, TenantId, UserId};
 
 use crate::engine::{Row, StoreError, Value};
 use crate::sql::keys::{ExposedKey, LastUse};
-use crate::sql::read::{LoadPage, key_hash, list, networks, opt_instant, parsed, readable, told};
+use crate::sql::read::{LoadPage, key_hash, list, networks, opt_instant, parsed, told};
 use crate::sql::statements;
 use crate::store::Store;
 use crate::tx::SystemTx;
@@ -21,7 +21,7 @@ macro_rules! key_columns {
 statements! {
     KEY = system concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id = $1");
     KEYS = system concat!("SELECT ", key_columns!(), " FROM api_keys
-         WHERE (CAST($1 AS TEXT) IS NULL OR key_id > $1) ORDER BY key_id LIMIT $2");
+         WHERE (tenant_id, key_id) > ($1, $2) ORDER BY tenant_id, key_id LIMIT $3");
     KEYS_AMONG = system concat!("SELECT ", key_columns!(), " FROM api_keys WHERE key_id IN (
             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
             $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34,
@@ -29,13 +29,16 @@ statements! {
     MEMBER = system "SELECT tenant_id, user_id, role FROM memberships
          WHERE tenant_id = $1 AND user_id = $2 AND offboarded_at IS NULL";
     MEMBERS = system "SELECT tenant_id, user_id, role FROM memberships
-         WHERE offboarded_at IS NULL
-           AND (CAST($1 AS TEXT) IS NULL OR (tenant_id, user_id) > ($1, $2))
+         WHERE offboarded_at IS NULL AND (tenant_id, user_id) > ($1, $2)
          ORDER BY tenant_id, user_id LIMIT $3";
     TENANT = system "SELECT tenant_id, slug, suspended_at FROM tenants WHERE tenant_id = $1";
     TENANTS = system "SELECT tenant_id, slug, suspended_at FROM tenants
-         WHERE (CAST($1 AS TEXT) IS NULL OR tenant_id > $1) ORDER BY tenant_id LIMIT $2";
+         WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2";
 }
+
+// A page is found by the index it is ordered by. A condition that is void for the first page, such
+// as `$1 IS NULL OR …`, would walk that index from its beginning for every page: every id is behind
+// the empty text instead.
 
 /// Keys that are read with one statement.
 const KEYS_AT_ONCE: usize = 50;
@@ -101,14 +104,15 @@ impl SystemTx {
         Ok(found)
     }
 
-    /// A page of all keys as a node decides with them.
+    /// A page of all keys as a node decides with them, in the order in which the table has them:
+    /// by tenant and id. The first is behind two empty texts.
     pub async fn key_authorities(
         &mut self,
-        after: Option<String>,
+        [tenant, key]: [String; 2],
         limit: u32,
-    ) -> Result<LoadPage<KeyAuthority>, StoreError> {
-        let rows = self.query(&KEYS, [Value::from(after), Value::from(limit)]).await?;
-        readable(&rows, 1, key_of)
+    ) -> Result<LoadPage<KeyAuthority, 2>, StoreError> {
+        let values = [Value::from(tenant), Value::from(key), Value::from(limit)];
+        LoadPage::new(self.query(&KEYS, values).await?, [0, 1], key_of)
     }
 
     /// The role of a user in a tenant; `None` when they left or never were in it.
@@ -127,11 +131,9 @@ impl SystemTx {
         after: Option<(TenantId, UserId)>,
         limit: u32,
     ) -> Result<Vec<MemberAuthority>, StoreError> {
-        let values = [
-            Value::from(after.map(|(tenant, _)| tenant.to_string())),
-            Value::from(after.map(|(_, user)| user.to_string())),
-            Value::from(limit),
-        ];
+        let (tenant, user) =
+            after.map(|(tenant, user)| (tenant.to_string(), user.to_string())).unwrap_or_default();
+        let values = [Value::from(tenant), Value::from(user), Value::from(limit)];
         self.query(&MEMBERS, values).await?.iter().map(member_of).collect()
     }
 
@@ -150,8 +152,12 @@ impl SystemTx {
         after: Option<TenantId>,
         limit: u32,
     ) -> Result<Vec<TenantAuthority>, StoreError> {
-        let values = [Value::from(after.map(|id| id.to_string())), Value::from(limit)];
-        self.query(&TENANTS, values).await?.iter().map(tenant_of).collect()
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        self.query(&TENANTS, [Value::from(after), Value::from(limit)])
+            .await?
+            .iter()
+            .map(tenant_of)
+            .collect()
     }
 }
 

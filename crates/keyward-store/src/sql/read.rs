@@ -59,24 +59,37 @@ pub(super) fn json_list(texts: &[String]) -> String {
     serde_json::Value::from(texts.to_vec()).to_string()
 }
 
-/// Rows of a load, and where the next page begins: behind this id.
-pub struct LoadPage<T> {
-    /// What could be read.
-    pub facts: Vec<T>,
-    /// The id of the last row, readable or not; `None` when there was none.
-    pub last: Option<String>,
+/// Rows of a load in the order of `N` columns.
+pub struct LoadPage<T, const N: usize> {
+    rows: Vec<Row>,
+    read: fn(&Row) -> Result<T, StoreError>,
+    /// What the ordering columns of the last row have, readable or not: the next page begins behind
+    /// it. `None` when there was no row.
+    pub last: Option<[String; N]>,
 }
 
-/// Reads what can be read. A row that cannot is as if it were not there: whoever it is for is
-/// refused, and nobody else has to suffer for it.
-pub(crate) fn readable<T>(
-    rows: &[Row],
-    id_column: usize,
-    read: fn(&Row) -> Result<T, StoreError>,
-) -> Result<LoadPage<T>, StoreError> {
-    let last = rows.last().map(|row| row.text(id_column).map(str::to_owned)).transpose()?;
-    let facts = rows.iter().filter_map(|row| told(read(row)));
-    Ok(LoadPage { facts: facts.collect(), last })
+impl<T, const N: usize> LoadPage<T, N> {
+    pub(crate) fn new(
+        rows: Vec<Row>,
+        columns: [usize; N],
+        read: fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let mut last = None;
+        if let Some(row) = rows.last() {
+            let mut texts = [const { String::new() }; N];
+            for (text, column) in texts.iter_mut().zip(columns) {
+                row.text(column)?.clone_into(text);
+            }
+            last = Some(texts);
+        }
+        Ok(Self { rows, read, last })
+    }
+
+    /// Reads what can be read, which takes milliseconds. A row that cannot is as if it were not
+    /// there: whoever it is for is refused, and nobody else has to suffer for it.
+    pub fn into_facts(self) -> Vec<T> {
+        self.rows.iter().filter_map(|row| told((self.read)(row))).collect()
+    }
 }
 
 /// A fact that can be read; else the log says why not.

@@ -51,7 +51,7 @@ pub(crate) async fn on_every_store(test: impl AsyncFn(&Store)) {
     }
 }
 
-async fn prepare(store: &Store) {
+pub(crate) async fn prepare(store: &Store) {
     for (id, slug) in [(ADA, "ada"), (BOB, "bob")] {
         let chain = Chain::Tenant(id);
         let mut tx = store.write_system("test", chain, author()).await.unwrap();

@@ -3,6 +3,7 @@
 
 mod fixture;
 mod history;
+mod loads;
 mod restore;
 mod statements;
 mod stranger;

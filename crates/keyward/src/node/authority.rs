@@ -17,7 +17,7 @@ use keyward_gateway::authority::{
 use keyward_store::{Author, Change, CommitHook, Store, StoreError, SystemTx};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::housekeeper;
 use crate::config::Settings;
@@ -238,14 +238,21 @@ async fn load_members(
     }
 }
 
+/// Reads a page of keys while what the page before it says is made out on another thread.
 async fn load_keys(tx: &mut SystemTx, pages: &mpsc::Sender<Vec<Fact>>) -> Result<(), StoreError> {
-    let mut after = None;
+    let mut after = <[String; 2]>::default();
+    let mut earlier: Option<JoinHandle<Vec<Fact>>> = None;
     loop {
-        let page = tx.key_authorities(after, LOAD_PAGE).await?;
-        let Some(last) = page.last else { return Ok(()) };
-        after = Some(last);
-        let facts = page.facts.into_iter().map(|key| Fact::Key(Box::new(key)));
-        send(pages, facts.collect()).await?;
+        let mut page = tx.key_authorities(after, LOAD_PAGE).await?;
+        if let Some(facts) = earlier {
+            let ended = |_| StoreError::Internal("the reading of a page ended".to_owned());
+            send(pages, facts.await.map_err(ended)?).await?;
+        }
+        let Some(last) = page.last.take() else { return Ok(()) };
+        after = last;
+        earlier = Some(tokio::task::spawn_blocking(move || {
+            page.into_facts().into_iter().map(|key| Fact::Key(Box::new(key))).collect()
+        }));
     }
 }
 
@@ -253,12 +260,12 @@ async fn load_admin_tokens(
     tx: &mut SystemTx,
     pages: &mpsc::Sender<Vec<Fact>>,
 ) -> Result<(), StoreError> {
-    let mut after = None;
+    let mut after = <[String; 1]>::default();
     loop {
-        let page = tx.admin_token_authorities(after, LOAD_PAGE).await?;
-        let Some(last) = page.last else { return Ok(()) };
-        after = Some(last);
-        let facts = page.facts.into_iter().map(|it| Fact::AdminToken(Box::new(it)));
+        let mut page = tx.admin_token_authorities(after, LOAD_PAGE).await?;
+        let Some(last) = page.last.take() else { return Ok(()) };
+        after = last;
+        let facts = page.into_facts().into_iter().map(|it| Fact::AdminToken(Box::new(it)));
         send(pages, facts.collect()).await?;
     }
 }
