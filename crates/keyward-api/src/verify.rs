@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use keyward_core::decision::{Outcome, Step};
 use keyward_core::environment::Environment;
 use keyward_core::id::{KeyId, TenantId};
-use keyward_core::json::{push_number, push_optional, push_text};
+use keyward_core::json::{push_number, push_optional, push_text, push_word};
 use keyward_core::key::RateLimit;
 use keyward_core::{Result, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -161,12 +161,12 @@ impl VerifyResponse<'_> {
         out.extend_from_slice(if self.valid { b"true" } else { b"false" });
         push_text(&mut out, br#","code":"#, &self.code);
         let key_id = self.key_id.map(KeyId::text);
-        push_optional(&mut out, br#","keyId":"#, key_id.as_ref().map(|it| ascii(it)));
+        push_word(&mut out, br#","keyId":"#, key_id.as_ref().map(<[u8; _]>::as_slice));
         push_optional(&mut out, br#","name":"#, self.name.as_deref());
         let tenant_id = self.tenant_id.map(TenantId::text);
-        push_optional(&mut out, br#","tenantId":"#, tenant_id.as_ref().map(|it| ascii(it)));
-        let environment = self.environment.map(Environment::as_str);
-        push_optional(&mut out, br#","environment":"#, environment);
+        push_word(&mut out, br#","tenantId":"#, tenant_id.as_ref().map(<[u8; _]>::as_slice));
+        let environment = self.environment.map(|it| it.as_str().as_bytes());
+        push_word(&mut out, br#","environment":"#, environment);
         out.extend_from_slice(br#","scopes":["#);
         for (position, scope) in self.scopes.iter().enumerate() {
             push_text(&mut out, if position == 0 { b"" } else { b"," }, scope);
@@ -255,11 +255,6 @@ impl TraceStep {
     pub const fn new(step: Step, outcome: Outcome) -> Self {
         Self { check: Cow::Borrowed(step.as_str()), outcome: Cow::Borrowed(outcome.as_str()) }
     }
-}
-
-/// The text of an id.
-fn ascii(text: &[u8]) -> &str {
-    str::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -30,6 +30,16 @@ pub fn encode_number<const N: usize>(mut number: u128) -> [u8; N] {
     digits
 }
 
+/// Writes a number of 32 bits as exactly `N` digits, as [`encode`] does; it must fit.
+pub fn encode_word<const N: usize>(mut number: u32) -> [u8; N] {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS.get((number % 62) as usize).copied().unwrap_or(b'0');
+        number /= 62;
+    }
+    digits
+}
+
 /// Writes `bytes` (at most 32) as exactly `N` digits; the number must fit.
 pub fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut words = [0_u32; WORDS];
@@ -53,36 +63,24 @@ pub fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
     digits
 }
 
-/// Reads digits into `N` big-endian bytes (at most 32); `None` for a foreign character or a number
-/// too large.
-pub fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut words = [0_u32; WORDS];
-    for group in digits.chunks(STRIDE) {
+/// Reads digits as a number; `None` for a foreign character or a number past 128 bits.
+pub fn decode_number(digits: &[u8]) -> Option<u128> {
+    let mut number = 0_u128;
+    for part in digits.chunks(PART) {
+        let mut value = 0_u64;
         let mut scale = 1_u64;
-        let mut carry = 0_u64;
-        for digit in group {
+        for digit in part {
+            value = value * 62 + u64::from(value_of(*digit)?);
             scale *= 62;
-            carry = carry * 62 + u64::from(value_of(*digit)?);
         }
-        for word in words.iter_mut().rev().take(N.div_ceil(4)) {
-            let value = u64::from(*word) * scale + carry;
-            *word = (value & 0xffff_ffff) as u32;
-            carry = value >> 32;
-        }
-        if carry != 0 {
-            return None;
-        }
-    }
-    let mut number = [0_u8; N];
-    for (part, word) in number.rchunks_mut(4).zip(words.iter().rev()) {
-        let bytes = word.to_be_bytes();
-        let (excess, kept) = bytes.split_at(4 - part.len());
-        if excess.iter().any(|byte| *byte != 0) {
-            return None;
-        }
-        part.copy_from_slice(kept);
+        number = number.checked_mul(u128::from(scale))?.checked_add(u128::from(value))?;
     }
     Some(number)
+}
+
+/// Whether all bytes are digits. Looking at every byte lets the compiler look at many at a time.
+pub fn are_digits(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |all, byte| all & is_digit(*byte))
 }
 
 /// Whether the byte is one of the sixty-two digits.
@@ -105,10 +103,53 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Digits as `N` big-endian bytes (at most 32), read another way than [`decode_number`] does.
+    fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+        let mut words = [0_u32; WORDS];
+        for group in digits.chunks(STRIDE) {
+            let mut scale = 1_u64;
+            let mut carry = 0_u64;
+            for digit in group {
+                scale *= 62;
+                carry = carry * 62 + u64::from(value_of(*digit)?);
+            }
+            for word in words.iter_mut().rev().take(N.div_ceil(4)) {
+                let value = u64::from(*word) * scale + carry;
+                *word = (value & 0xffff_ffff) as u32;
+                carry = value >> 32;
+            }
+            if carry != 0 {
+                return None;
+            }
+        }
+        let mut number = [0_u8; N];
+        for (part, word) in number.rchunks_mut(4).zip(words.iter().rev()) {
+            let bytes = word.to_be_bytes();
+            let (excess, kept) = bytes.split_at(4 - part.len());
+            if excess.iter().any(|byte| *byte != 0) {
+                return None;
+            }
+            part.copy_from_slice(kept);
+        }
+        Some(number)
+    }
+
     proptest! {
         #[test]
         fn numbers_are_written_as_their_bytes_are(number: u128) {
-            prop_assert_eq!(encode_number::<22>(number), encode::<22>(&number.to_be_bytes()));
+            let digits = encode_number::<22>(number);
+            prop_assert_eq!(digits, encode::<22>(&number.to_be_bytes()));
+            prop_assert_eq!(decode_number(&digits), Some(number));
+        }
+
+        #[test]
+        fn numbers_are_read_as_their_bytes_are(
+            text in "[0-9A-Za-z]{0,23}|[ -~]{22}|[6-9A-Za-z].{21}",
+        ) {
+            let bytes = decode::<16>(text.as_bytes());
+            prop_assert_eq!(decode_number(text.as_bytes()), bytes.map(u128::from_be_bytes));
+            let digits = text.bytes().all(|byte| value_of(byte).is_some());
+            prop_assert_eq!(are_digits(text.as_bytes()), digits);
         }
     }
 
@@ -117,6 +158,9 @@ mod tests {
         assert_eq!(&encode::<6>(&0_u32.to_be_bytes()), b"000000");
         assert_eq!(&encode::<6>(&61_u32.to_be_bytes()), b"00000z");
         assert_eq!(&encode::<6>(&u32::MAX.to_be_bytes()), b"4gfFC3");
+        for word in [0, 1, 61, 62, 3_844, 916_132_831, 916_132_832, u32::MAX] {
+            assert_eq!(encode_word::<6>(word), encode::<6>(&word.to_be_bytes()));
+        }
         assert_eq!(decode::<4>(b"4gfFC4"), None, "one more than fits");
         assert_eq!(decode::<4>(b"00000-"), None);
     }
@@ -131,7 +175,7 @@ mod tests {
 
         #[test]
         fn decoding_never_panics(text in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = decode::<16>(&text);
+            let _ = decode_number(&text);
         }
     }
 }

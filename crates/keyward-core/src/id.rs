@@ -35,7 +35,7 @@ fn parse(prefix: &'static str, text: &str) -> Result<u128, InvalidId> {
         .and_then(|rest| rest.strip_prefix('_'))
         .filter(|digits| digits.len() == ID_DIGITS)
         .ok_or(InvalidId { prefix })?;
-    base62::decode::<16>(digits.as_bytes()).map(u128::from_be_bytes).ok_or(InvalidId { prefix })
+    base62::decode_number(digits.as_bytes()).ok_or(InvalidId { prefix })
 }
 
 /// The text of an id with a prefix of that length.

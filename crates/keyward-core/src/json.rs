@@ -25,6 +25,20 @@ pub fn push_optional(out: &mut Vec<u8>, before: &[u8], text: Option<&str>) {
     push_text(out, before, text);
 }
 
+/// The same for text of letters, digits and `_`, such as that of ids, where nothing has to be
+/// escaped.
+pub fn push_word(out: &mut Vec<u8>, before: &[u8], word: Option<&[u8]>) {
+    out.extend_from_slice(before);
+    match word {
+        Some(word) => {
+            out.push(b'"');
+            out.extend_from_slice(word);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
 /// Writes what comes before, and then the number.
 pub fn push_number(out: &mut Vec<u8>, before: &[u8], number: impl itoa::Integer) {
     out.extend_from_slice(before);

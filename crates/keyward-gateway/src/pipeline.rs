@@ -35,7 +35,6 @@ use crate::proxy::{Passage, check_headers, forward};
 use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, ArrivingBody, ArrivingRequest, ListenerEnvironments, Stage};
-use crate::spare;
 
 pub(crate) use vouch::{Addressee, vouch};
 
@@ -58,7 +57,6 @@ pub(crate) async fn serve(
     };
     let mut exchange = Exchange::begin(plane, arrival, entrance, &request.head);
     let outcome = exchange.answer(request).await;
-    spare::keep(std::mem::take(&mut request.head.headers));
     exchange.finish(outcome)
 }
 

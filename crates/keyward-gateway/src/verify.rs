@@ -33,11 +33,14 @@ use crate::proxy::too_large;
 use crate::recall::{Found, recognize};
 use crate::request_id;
 use crate::server::{Arrival, ArrivingBody, ArrivingRequest};
+use crate::spare;
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
 /// The scope of Keyward's own API that its callers need.
 pub const VERIFY_SCOPE: &str = "verify";
+/// Headers of every answer.
+const ANSWER_HEADERS: usize = 3;
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The most bytes in the body of a request.
@@ -82,6 +85,7 @@ async fn answer(
     let answer = decide_question(plane, caller.as_ref(), &call, found, plane.clock.now())?;
     let mut response = Response::new(PlaneBody::from(answer));
     let headers = response.headers_mut();
+    *headers = spare::take(ANSWER_HEADERS);
     headers.insert(CONTENT_TYPE, JSON.clone());
     headers.insert(CACHE_CONTROL, NO_STORE.clone());
     Ok(response)

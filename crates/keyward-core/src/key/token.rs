@@ -230,7 +230,7 @@ impl TokenFormat {
         let kind = self.kind_of(text).ok_or(TokenError::WrongPrefix)?;
         let head = self.head(kind);
         let body = text.get(head.len()..).ok_or(TokenError::Malformed)?;
-        if body.len() != BODY_BYTES || !body.bytes().all(base62::is_digit) {
+        if body.len() != BODY_BYTES || !base62::are_digits(body.as_bytes()) {
             return Err(TokenError::Malformed);
         }
         let (signed, crc) = text.split_at(text.len() - CRC_DIGITS);
@@ -239,9 +239,7 @@ impl TokenFormat {
         }
         let hashed = body.get(..ID_DIGITS + SECRET_DIGITS).ok_or(TokenError::Malformed)?;
         let id = hashed.get(..ID_DIGITS).ok_or(TokenError::Malformed)?;
-        let id_bits = base62::decode::<16>(id.as_bytes())
-            .map(u128::from_be_bytes)
-            .ok_or(TokenError::Malformed)?;
+        let id_bits = base62::decode_number(id.as_bytes()).ok_or(TokenError::Malformed)?;
         Ok(Presented { kind, id_bits, hashed })
     }
 
@@ -275,7 +273,7 @@ impl TokenFormat {
 }
 
 fn checksum(text: &str) -> [u8; CRC_DIGITS] {
-    base62::encode(&crc32fast::hash(text.as_bytes()).to_be_bytes())
+    base62::encode_word(crc32fast::hash(text.as_bytes()))
 }
 
 fn push_digits(text: &mut String, digits: &[u8]) {

@@ -280,6 +280,7 @@ impl<'c, S: Transport> Talk<'c, S> {
             })
             .await
         };
+        spare::keep(std::mem::take(&mut request.head.headers));
         let Some(response) = answered else {
             return Next::Nothing;
         };
