@@ -4,40 +4,49 @@
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
+/// What each byte is worth as a digit. A table, as nobody foresees which of three kinds comes next.
+static VALUES: [u8; 256] = values();
+/// Marks a byte that is no digit.
+const FOREIGN: u8 = 0x80;
+
 /// Words of 32 bits in the longest number.
 const WORDS: usize = 8;
 /// Digits that are taken at a time: the most whose values fit into a word.
 const STRIDE: usize = 5;
 const STRIDE_VALUE: u64 = 62_u64.pow(5);
 
-/// Digits of a part of an id: the most whose values fit into a register.
+/// Digits of a part of an id, two groups: the most whose values fit into a register.
 const PART: usize = 10;
 const PART_VALUE: u128 = 62_u128.pow(10);
 
 /// Writes a number as exactly `N` digits, as [`encode`] does; it must fit. For ids, which every
-/// request has written.
+/// request has written: in groups of digits that do not wait for each other.
 pub fn encode_number<const N: usize>(mut number: u128) -> [u8; N] {
     let mut digits = [b'0'; N];
     for part in digits.rchunks_mut(PART) {
         // less than a part's value, so nothing is cut
         let mut value = (number % PART_VALUE) as u64;
         number /= PART_VALUE;
-        for digit in part.iter_mut().rev() {
-            *digit = DIGITS.get((value % 62) as usize).copied().unwrap_or(b'0');
-            value /= 62;
+        for group in part.rchunks_mut(STRIDE) {
+            write_group(group, (value % STRIDE_VALUE) as u32);
+            value /= STRIDE_VALUE;
         }
     }
     digits
 }
 
 /// Writes a number of 32 bits as exactly `N` digits, as [`encode`] does; it must fit.
-pub fn encode_word<const N: usize>(mut number: u32) -> [u8; N] {
+pub fn encode_word<const N: usize>(number: u32) -> [u8; N] {
     let mut digits = [b'0'; N];
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS.get((number % 62) as usize).copied().unwrap_or(b'0');
-        number /= 62;
-    }
+    write_group(&mut digits, number);
     digits
+}
+
+fn write_group(digits: &mut [u8], mut value: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS.get((value % 62) as usize).copied().unwrap_or(b'0');
+        value /= 62;
+    }
 }
 
 /// Writes `bytes` (at most 32) as exactly `N` digits; the number must fit.
@@ -66,16 +75,19 @@ pub fn encode<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// Reads digits as a number; `None` for a foreign character or a number past 128 bits.
 pub fn decode_number(digits: &[u8]) -> Option<u128> {
     let mut number = 0_u128;
+    let mut foreign = 0;
     for part in digits.chunks(PART) {
         let mut value = 0_u64;
         let mut scale = 1_u64;
         for digit in part {
-            value = value * 62 + u64::from(value_of(*digit)?);
+            let worth = VALUES.get(usize::from(*digit)).copied().unwrap_or(FOREIGN);
+            foreign |= worth & FOREIGN;
+            value = value * 62 + u64::from(worth);
             scale *= 62;
         }
         number = number.checked_mul(u128::from(scale))?.checked_add(u128::from(value))?;
     }
-    Some(number)
+    (foreign == 0).then_some(number)
 }
 
 /// Whether all bytes are digits. Looking at every byte lets the compiler look at many at a time.
@@ -88,20 +100,29 @@ pub fn is_digit(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
 }
 
-fn value_of(digit: u8) -> Option<u32> {
-    let value = match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'A'..=b'Z' => digit - b'A' + 10,
-        b'a'..=b'z' => digit - b'a' + 36,
-        _ => return None,
-    };
-    Some(u32::from(value))
+const fn values() -> [u8; 256] {
+    let mut values = [FOREIGN; 256];
+    let (mut digits, mut value): (&[u8], u8) = (DIGITS, 0);
+    while let [digit, rest @ ..] = digits {
+        let (_, from) = values.split_at_mut(*digit as usize);
+        if let [slot, ..] = from {
+            *slot = value;
+        }
+        value += 1;
+        digits = rest;
+    }
+    values
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn value_of(digit: u8) -> Option<u32> {
+        let position = DIGITS.iter().position(|it| *it == digit)?;
+        u32::try_from(position).ok()
+    }
 
     /// Digits as `N` big-endian bytes (at most 32), read another way than [`decode_number`] does.
     fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
