@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
 use keyward_core::authority::AdminTokenAuthority;
 use keyward_core::catalog::Catalog;
 use keyward_core::error::{Error, ErrorCode};
@@ -13,10 +16,55 @@ use keyward_core::time::Timestamp;
 use crate::keyset::disprove;
 use crate::primitives::RwLock;
 
+/// Texts of tokens that are remembered because they were proven before.
+const MAX_PROVEN: usize = 8;
+
 /// Every admin token of the deployment.
 pub struct AdminTokens {
     keyring: Arc<Keyring>,
-    tokens: RwLock<HashMap<AdminTokenId, Arc<AdminTokenAuthority>>>,
+    known: RwLock<Known>,
+}
+
+/// What is known of admin tokens.
+#[derive(Default)]
+struct Known {
+    tokens: HashMap<AdminTokenId, Arc<AdminTokenAuthority>>,
+    /// Texts that were proven since a token changed last. Those who ask verify show the same one
+    /// with each question.
+    proven: Vec<Proven>,
+}
+
+/// The text of a token, wiped in the end, and the token.
+struct Proven {
+    text: Zeroizing<Box<[u8]>>,
+    token: Arc<AdminTokenAuthority>,
+}
+
+impl Known {
+    fn get(&self, id: AdminTokenId) -> Option<&Arc<AdminTokenAuthority>> {
+        self.tokens.get(&id)
+    }
+
+    /// The token of a text that was proven before. What differs is not told by the time it takes.
+    fn of_proven(&self, text: &str) -> Option<&Arc<AdminTokenAuthority>> {
+        let same = |it: &&Proven| it.text.ct_eq(text.as_bytes()).into();
+        self.proven.iter().find(same).map(|it| &it.token)
+    }
+
+    /// Remembers a text that was proven, unless the token has changed meanwhile.
+    fn note_proven(&mut self, text: &str, token: &Arc<AdminTokenAuthority>) {
+        let is_current = self.get(token.id).is_some_and(|known| Arc::ptr_eq(known, token));
+        if is_current && self.proven.len() < MAX_PROVEN && self.of_proven(text).is_none() {
+            let text = Zeroizing::new(Box::from(text.as_bytes()));
+            self.proven.push(Proven { text, token: Arc::clone(token) });
+        }
+    }
+
+    /// The tokens, to be changed: nothing that was proven counts from now on.
+    fn change(&mut self) -> &mut HashMap<AdminTokenId, Arc<AdminTokenAuthority>> {
+        self.proven.clear();
+        &mut self.tokens
+    }
 }
 
 /// Who calls with an admin token.
@@ -113,27 +161,30 @@ impl From<AdminDenial> for Error {
 impl AdminTokens {
     /// An empty set.
     pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, tokens: RwLock::default() }
+        Self { keyring, known: RwLock::default() }
     }
 
     /// Puts a token in place of what was known of it.
     pub fn replace(&self, token: AdminTokenAuthority) {
-        self.tokens.write().insert(token.id, Arc::new(token));
+        self.known.write().change().insert(token.id, Arc::new(token));
     }
 
     /// Forgets a token.
     pub fn remove(&self, token: AdminTokenId) {
-        self.tokens.write().remove(&token);
+        self.known.write().change().remove(&token);
     }
 
     /// Puts these tokens in place of all that were known.
     pub fn load(&self, tokens: impl IntoIterator<Item = AdminTokenAuthority>) {
         let loaded = tokens.into_iter().map(|token| (token.id, Arc::new(token)));
-        *self.tokens.write() = loaded.collect();
+        *self.known.write().change() = loaded.collect();
     }
 
     /// What this set says of a token. When it is unknown the store may still know it.
     pub(crate) fn recognize(&self, text: &str) -> Recognized {
+        if let Some(token) = self.known.read().of_proven(text) {
+            return Recognized::Known(Arc::clone(token));
+        }
         let Ok(presented) = self.keyring.format().parse(text) else {
             return Recognized::Malformed;
         };
@@ -141,7 +192,7 @@ impl AdminTokens {
             return Recognized::ApiKey;
         }
         let id = AdminTokenId::from_bits(presented.id_bits);
-        let Some(token) = self.tokens.read().get(&id).cloned() else {
+        let Some(token) = self.known.read().get(id).cloned() else {
             disprove(&self.keyring, &presented);
             return if self.keyring.made(presented.id_bits) {
                 Recognized::Unknown(id)
@@ -151,6 +202,7 @@ impl AdminTokens {
         };
         let version = token.pepper_version;
         if self.keyring.verify(&presented, &token.hash, version) {
+            self.known.write().note_proven(text, &token);
             Recognized::Known(token)
         } else {
             Recognized::Wrong
@@ -198,5 +250,102 @@ impl Recognized {
             KeyState::Expired => Err(AdminDenial::Expired),
             KeyState::Revoked => Err(AdminDenial::Revoked),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_core::key::Minted;
+
+    use super::*;
+    use crate::keyset::tests::{Fixed, keyring};
+
+    fn set() -> AdminTokens {
+        AdminTokens::new(Arc::new(keyring()))
+    }
+
+    fn token(minted: &Minted) -> AdminTokenAuthority {
+        AdminTokenAuthority {
+            id: AdminTokenId::from_bits(minted.id_bits),
+            name: "ci".to_owned(),
+            hash: minted.hash,
+            pepper_version: minted.pepper_version,
+            tenant: None,
+            role: None,
+            scopes: vec!["verify".to_owned()],
+            expires_at: None,
+            revoked_at: None,
+        }
+    }
+
+    fn is_known(set: &AdminTokens, text: &str) -> bool {
+        matches!(set.recognize(text), Recognized::Known(_))
+    }
+
+    fn proven(set: &AdminTokens) -> usize {
+        set.known.read().proven.len()
+    }
+
+    #[test]
+    fn a_token_that_was_proven_is_as_good_as_what_is_known_of_it_now() {
+        let set = set();
+        let [one, other] = [(); 2].map(|()| set.keyring.mint(SecretKind::Admin, &Fixed));
+        set.load([token(&one), token(&other)]);
+        for _ in 0..3 {
+            assert!(is_known(&set, one.secret.expose()));
+        }
+        assert_eq!(proven(&set), 1);
+
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        set.replace(AdminTokenAuthority { revoked_at: Some(at), ..token(&one) });
+        assert_eq!(proven(&set), 0, "what was proven before a change counts no more");
+        let admitted = set.recognize(one.secret.expose()).admit(at);
+        assert_eq!(admitted.err(), Some(AdminDenial::Revoked));
+        let admitted = set.recognize(one.secret.expose()).admit(at);
+        assert_eq!(admitted.err(), Some(AdminDenial::Revoked), "nor once it is proven again");
+
+        assert!(is_known(&set, other.secret.expose()));
+        set.remove(AdminTokenId::from_bits(other.id_bits));
+        assert!(!is_known(&set, other.secret.expose()));
+        set.load([]);
+        assert!(!is_known(&set, one.secret.expose()));
+    }
+
+    #[test]
+    fn another_secret_is_not_proven_by_the_right_one() {
+        let set = set();
+        let minted = set.keyring.mint(SecretKind::Admin, &Fixed);
+        set.load([token(&minted)]);
+        let right = minted.secret.expose();
+        assert!(is_known(&set, right));
+        for wrong in [&right[1..], &right[..right.len() - 1], &right.to_uppercase(), ""] {
+            assert!(!is_known(&set, wrong));
+        }
+        let again = set.keyring.mint_for(minted.id_bits, SecretKind::Admin, &Fixed);
+        assert!(matches!(set.recognize(again.secret.expose()), Recognized::Wrong));
+        assert_eq!(proven(&set), 1);
+    }
+
+    #[test]
+    fn a_proof_that_comes_behind_a_change_is_not_remembered() {
+        let set = set();
+        let minted = set.keyring.mint(SecretKind::Admin, &Fixed);
+        set.load([token(&minted)]);
+        let before = set.known.read().get(AdminTokenId::from_bits(minted.id_bits)).cloned();
+        set.replace(token(&minted));
+        let text = minted.secret.expose();
+        set.known.write().note_proven(text, &before.unwrap());
+        assert_eq!(proven(&set), 0);
+    }
+
+    #[test]
+    fn few_texts_are_remembered() {
+        let set = set();
+        let minted: Vec<Minted> =
+            (0..MAX_PROVEN + 3).map(|_| set.keyring.mint(SecretKind::Admin, &Fixed)).collect();
+        set.load(minted.iter().map(token));
+        assert!(minted.iter().all(|it| is_known(&set, it.secret.expose())));
+        assert_eq!(proven(&set), MAX_PROVEN);
+        assert!(minted.iter().all(|it| is_known(&set, it.secret.expose())));
     }
 }

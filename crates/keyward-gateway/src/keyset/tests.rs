@@ -5,7 +5,7 @@ use keyward_core::profile::Profile;
 
 use super::*;
 
-struct Fixed;
+pub(crate) struct Fixed;
 
 impl keyward_core::clock::Clock for Fixed {
     fn now(&self) -> Timestamp {
