@@ -33,7 +33,7 @@ use crate::proxy::too_large;
 use crate::recall::{Found, recognize};
 use crate::request_id;
 use crate::server::{Arrival, ArrivingBody, ArrivingRequest};
-use crate::spare;
+use crate::spare::maps;
 
 /// The path of the operation.
 pub const VERIFY_PATH: &str = "/v1/verify";
@@ -85,7 +85,7 @@ async fn answer(
     let answer = decide_question(plane, caller.as_ref(), &call, found, plane.clock.now())?;
     let mut response = Response::new(PlaneBody::from(answer));
     let headers = response.headers_mut();
-    *headers = spare::take(ANSWER_HEADERS);
+    *headers = maps::take(ANSWER_HEADERS);
     headers.insert(CONTENT_TYPE, JSON.clone());
     headers.insert(CACHE_CONTROL, NO_STORE.clone());
     Ok(response)

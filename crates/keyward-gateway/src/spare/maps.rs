@@ -1,4 +1,4 @@
-//! Memory of maps of headers, kept by each thread: every request makes and drops two of them.
+//! Maps of headers: every request makes and drops two of them.
 
 use std::cell::RefCell;
 

@@ -16,10 +16,10 @@ use crate::proxy::http1::head::{self, Head, Seeker, malformed};
 use crate::proxy::http1::socket::Socket;
 use crate::proxy::http1::upload::{SendFault, Upload};
 use crate::proxy::outbound::Framing;
+use crate::spare::room::{self, ROOM_BYTES};
 use crate::stall::IdleTimer;
 
-/// Bytes that are read at a time; more of a body that keeps filling them.
-const FIRST_READ_BYTES: usize = 8 * 1024;
+/// The most bytes that are read at a time: more and more of a body that keeps filling its room.
 const MAX_READ_BYTES: usize = 64 * 1024;
 /// Less room than this is not worth a system call.
 const LEAST_ROOM_BYTES: usize = 1024;
@@ -63,7 +63,7 @@ impl Connection {
         Self {
             socket,
             input: BytesMut::new(),
-            read_bytes: FIRST_READ_BYTES,
+            read_bytes: ROOM_BYTES,
             upload: Upload::new(IdleTimer::new(stall)),
             send_error: None,
             seeker: Seeker::default(),
@@ -85,6 +85,8 @@ impl Connection {
         write_head: impl FnOnce(&Framing, &mut BytesMut),
     ) {
         self.upload.begin(body, framing, write_head);
+        // by now nobody looks at the last answer
+        room::keep(&mut self.input);
         self.asked_for_head = asked_for_head;
         self.interim = 0;
         self.begun = false;
@@ -178,13 +180,14 @@ impl Connection {
     }
 
     /// Whether another exchange may follow: both messages are whole, nothing came behind the
-    /// answer, and the upstream keeps the connection. It then keeps little memory.
+    /// answer, and the upstream keeps the connection. It then keeps little memory, or none.
     pub(in crate::proxy) fn settle(&mut self) -> bool {
         let whole = self.is_answered() && self.input.is_empty() && self.upload.is_over();
-        if self.read_bytes > FIRST_READ_BYTES {
-            self.read_bytes = FIRST_READ_BYTES;
+        if self.read_bytes > ROOM_BYTES {
+            self.read_bytes = ROOM_BYTES;
             self.input = BytesMut::new();
         }
+        room::keep(&mut self.input);
         self.keeps && whole
     }
 
@@ -228,7 +231,9 @@ impl Connection {
     }
 
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < LEAST_ROOM_BYTES {
+        if self.input.capacity() == 0 && self.read_bytes == ROOM_BYTES {
+            self.input = room::take();
+        } else if self.input.capacity() - self.input.len() < LEAST_ROOM_BYTES {
             self.input.reserve(self.read_bytes);
         }
         let room = self.input.capacity() - self.input.len();

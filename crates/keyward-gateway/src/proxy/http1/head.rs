@@ -11,7 +11,7 @@ use httparse::{Header, ParserConfig, Status};
 use crate::http1::chunked::Chunked;
 use crate::http1::reading::Reading;
 use crate::proxy::target::MAX_RESPONSE_HEADERS;
-use crate::spare;
+use crate::spare::maps;
 
 /// Bytes of the head of an answer.
 pub(super) const MAX_RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -98,7 +98,7 @@ fn parse(bytes: &Bytes, asked_for_head: bool) -> io::Result<Head> {
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| malformed("the answer has no status"))?;
     let mut framing = Framing::default();
-    let mut headers = spare::take(response.headers.len());
+    let mut headers = maps::take(response.headers.len());
     let mut keeps = is_http_11;
     for header in response.headers.iter() {
         let wrong = |_| malformed("the answer has a header that is none");

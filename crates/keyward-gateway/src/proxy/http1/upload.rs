@@ -15,6 +15,7 @@ use crate::proxy::body::ForwardBody;
 use crate::proxy::http1::head::malformed;
 use crate::proxy::http1::socket::Socket;
 use crate::proxy::outbound::Framing;
+use crate::spare::room;
 use crate::stall::IdleTimer;
 
 /// Bytes of a frame that is copied behind what waits already; larger ones are sent from where they
@@ -22,8 +23,6 @@ use crate::stall::IdleTimer;
 const COPIED_BYTES: usize = 8 * 1024;
 /// Bytes that are gathered before they are sent.
 const GATHERED_BYTES: usize = 16 * 1024;
-/// Memory that a connection keeps for its next request.
-const KEPT_BYTES: usize = 16 * 1024;
 
 const END_OF_LINE: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n";
@@ -81,10 +80,10 @@ impl Upload {
         framing: Framing,
         write_head: impl FnOnce(&Framing, &mut BytesMut),
     ) {
-        if self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = BytesMut::new();
-        }
         self.buffer.clear();
+        if self.buffer.capacity() == 0 {
+            self.buffer = room::take();
+        }
         self.sent = 0;
         write_head(&framing, &mut self.buffer);
         self.ended = matches!(body, ForwardBody::Empty);
@@ -131,6 +130,9 @@ impl Upload {
             if self.is_written() {
                 self.buffer.clear();
                 self.sent = 0;
+                if self.ended {
+                    room::keep(&mut self.buffer);
+                }
                 if self.unflushed {
                     let flushed = Pin::new(&mut *socket).poll_flush(cx);
                     ready!(self.stall.settle(cx, flushed)).map_err(fault)?;

@@ -1,9 +1,9 @@
 //! Answers as they are written: the head, and what marks the end of the body.
 
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::fmt::Write as _;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version, request};
@@ -111,11 +111,17 @@ impl End {
 }
 
 /// Writes the head of an answer.
-pub(super) fn say_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, end: End, clock: &dyn Clock) {
+pub(super) fn say_head(
+    out: &mut BytesMut,
+    head: &Parts,
+    asked: Asked,
+    end: End,
+    clock: &dyn Clock,
+) {
     let is_old = asked.version == Version::HTTP_10;
     out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(head.status.as_str().as_bytes());
-    out.push(b' ');
+    out.put_u8(b' ');
     out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -156,7 +162,7 @@ pub(super) fn say_head(out: &mut Vec<u8>, head: &Parts, asked: Asked, end: End, 
     out.extend_from_slice(b"\r\n");
 }
 
-fn say_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+fn say_field(out: &mut BytesMut, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -164,7 +170,7 @@ fn say_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// The time, as every second says it anew (RFC 9110 §5.6.7).
-fn say_date(out: &mut Vec<u8>, now: Timestamp) {
+fn say_date(out: &mut BytesMut, now: Timestamp) {
     thread_local! {
         static SAID: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }

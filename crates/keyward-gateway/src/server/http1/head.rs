@@ -10,7 +10,7 @@ use memchr::memchr_iter;
 
 use keyward_core::error::{Error, ErrorCode};
 
-use crate::spare;
+use crate::spare::maps;
 
 /// The most headers in one request.
 pub(crate) const MAX_HEADERS: usize = 100;
@@ -162,7 +162,7 @@ fn read(head: &Bytes) -> Result<Head, BadHead> {
     let is_http_11 = request.version == Some(1);
     parts.version = if is_http_11 { Version::HTTP_11 } else { Version::HTTP_10 };
     let mut seen = Seen::new(is_http_11);
-    parts.headers = spare::take(request.headers.len());
+    parts.headers = maps::take(request.headers.len());
     for header in request.headers.iter() {
         seen.look(header)?;
         let name = HeaderName::from_bytes(header.name.as_bytes());

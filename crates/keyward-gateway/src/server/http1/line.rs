@@ -12,24 +12,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use crate::server::ConnectionLimits;
 use crate::server::linger::Ending;
 use crate::server::transport::Transport;
+use crate::spare::room::{self, ROOM_BYTES};
 use crate::stall::Stalling;
 
-/// Bytes that are asked for at a time, where it is not known how many come.
-const READ_BYTES: usize = 4 * 1024;
 /// Room that is worth reading into.
 const LEAST_ROOM: usize = 1024;
 /// Bytes of a body that are asked for at a time.
 const BODY_READ_BYTES: usize = 64 * 1024;
 /// Larger pieces of an answer are sent from where they are instead of being copied.
 const COPIED_BYTES: usize = 8 * 1024;
-/// Memory for what is said that a connection keeps.
-const KEPT_BYTES: usize = 16 * 1024;
+/// Bytes that are said before they are sent.
+const SAID_BYTES: usize = 16 * 1024;
 
 /// A connection, buffered on both sides.
 pub(super) struct Line<S: Transport> {
     stream: Stalling<S>,
     pub(super) received: BytesMut,
-    said: Vec<u8>,
+    said: BytesMut,
     /// How much of it was sent.
     sent: usize,
     /// A large piece behind it, and what is behind that.
@@ -40,12 +39,10 @@ pub(super) struct Line<S: Transport> {
 impl<S: Transport> Line<S> {
     /// `first` was read from the stream before.
     pub(super) fn new(stream: S, first: &[u8], limits: &ConnectionLimits) -> Self {
-        let mut received = BytesMut::with_capacity(READ_BYTES);
-        received.extend_from_slice(first);
         Self {
             stream: Stalling::new(stream, limits.write_timeout),
-            received,
-            said: Vec::new(),
+            received: BytesMut::from(first),
+            said: BytesMut::new(),
             sent: 0,
             piece: Bytes::new(),
             behind: b"",
@@ -54,8 +51,10 @@ impl<S: Transport> Line<S> {
 
     /// Reads more behind what was received; 0 at the end.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.received.capacity() - self.received.len() < LEAST_ROOM {
-            self.received.reserve(READ_BYTES);
+        if self.received.capacity() == 0 {
+            self.received = room::take();
+        } else if self.received.capacity() - self.received.len() < LEAST_ROOM {
+            self.received.reserve(ROOM_BYTES);
         }
         pin!(self.stream.read_buf(&mut self.received)).poll(cx)
     }
@@ -73,16 +72,25 @@ impl<S: Transport> Line<S> {
         self.poll_receive(cx)
     }
 
+    /// Gives back the room for what is received, while nothing is.
+    pub(super) fn rest(&mut self) {
+        room::keep(&mut self.received);
+    }
+
     /// Where small things are said; they are sent with the next flush.
-    pub(super) const fn say(&mut self) -> &mut Vec<u8> {
+    pub(super) fn say(&mut self) -> &mut BytesMut {
+        if self.said.capacity() == 0 {
+            self.said = room::take();
+        }
         &mut self.said
     }
 
     /// Says a piece of a body, and what is behind it. There must be [room](Self::has_room).
     pub(super) fn say_piece(&mut self, piece: Bytes, behind: &'static [u8]) {
         if piece.len() <= COPIED_BYTES {
-            self.said.extend_from_slice(&piece);
-            self.said.extend_from_slice(behind);
+            let out = self.say();
+            out.extend_from_slice(&piece);
+            out.extend_from_slice(behind);
         } else {
             self.piece = piece;
             self.behind = behind;
@@ -91,7 +99,7 @@ impl<S: Transport> Line<S> {
 
     /// Whether more may be said before a flush.
     pub(super) fn has_room(&self) -> bool {
-        self.piece.is_empty() && self.said.len() < KEPT_BYTES
+        self.piece.is_empty() && self.said.len() < SAID_BYTES
     }
 
     /// Sends what was said.
@@ -123,7 +131,7 @@ impl<S: Transport> Line<S> {
             }
         }
         self.said.clear();
-        self.said.shrink_to(KEPT_BYTES);
+        room::keep(&mut self.said);
         self.sent = 0;
         // what encryption keeps back is written here
         Pin::new(&mut self.stream).poll_flush(cx)

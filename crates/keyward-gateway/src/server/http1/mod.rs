@@ -32,7 +32,7 @@ use crate::server::connection::{Flight, InFlight, Serving, next_stage};
 use crate::server::lookout::{Lookout, Stream};
 use crate::server::transport::Transport;
 use crate::server::{Arrival, Stage};
-use crate::spare;
+use crate::spare::maps;
 use answer::{Asked, CONTINUE, End, WrongLength, say_head};
 use head::Head;
 use inbound::{Came, Inbound};
@@ -233,8 +233,11 @@ impl<'c, S: Transport> Talk<'c, S> {
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {
                     let partial = !self.line.received.is_empty();
-                    if !partial && self.leaves.load(Ordering::Relaxed) {
-                        return Poll::Ready(None);
+                    if !partial {
+                        if self.leaves.load(Ordering::Relaxed) {
+                            return Poll::Ready(None);
+                        }
+                        self.line.rest();
                     }
                     return self.patience.poll_lost(self.heads, partial, cx).map(|()| None);
                 }
@@ -280,7 +283,7 @@ impl<'c, S: Transport> Talk<'c, S> {
             })
             .await
         };
-        spare::keep(std::mem::take(&mut request.head.headers));
+        maps::keep(std::mem::take(&mut request.head.headers));
         let Some(response) = answered else {
             return Next::Nothing;
         };
@@ -299,7 +302,7 @@ impl<'c, S: Transport> Talk<'c, S> {
         let mut body = InFlight::new(body, arrival.standing.into_inner(), flight);
         let end = End::of(asked, head.status, &body);
         say_head(self.line.say(), &head, asked, end, clock);
-        spare::keep(head.headers);
+        maps::keep(head.headers);
         match self.send(&mut body, end).await {
             Err(Broken) => Next::Nothing,
             Ok(()) if !self.inbound.settle(&mut self.line.received) => Next::End,
