@@ -178,10 +178,14 @@ impl VerifyResponse<'_> {
         if self.suspect {
             out.extend_from_slice(br#","suspect":true"#);
         }
-        out.extend_from_slice(br#","rateLimits":"#);
-        serde_json::to_writer(&mut out, &self.rate_limits)?;
-        out.extend_from_slice(br#","quota":"#);
-        serde_json::to_writer(&mut out, &self.quota)?;
+        if self.rate_limits.is_empty() && self.quota.is_none() {
+            out.extend_from_slice(br#","rateLimits":[],"quota":null"#);
+        } else {
+            out.extend_from_slice(br#","rateLimits":"#);
+            serde_json::to_writer(&mut out, &self.rate_limits)?;
+            out.extend_from_slice(br#","quota":"#);
+            serde_json::to_writer(&mut out, &self.quota)?;
+        }
         if let Some(failed) = &self.failed {
             push_text(&mut out, br#","failed":"#, failed);
         }

@@ -113,10 +113,10 @@ fn words(list: &Value, separator: &str) -> Option<String> {
 /// Marks an answer with the id of its request and the scopes that would have been accepted.
 pub(crate) fn mark(
     headers: &mut HeaderMap,
-    request_id: &HeaderValue,
+    request_id: HeaderValue,
     accepted: Option<&HeaderValue>,
 ) {
-    headers.insert(&X_REQUEST_ID, request_id.clone());
+    headers.insert(&X_REQUEST_ID, request_id);
     if let Some(accepted) = accepted {
         headers.insert(&ACCEPTED_SCOPES, accepted.clone());
     }

@@ -24,7 +24,7 @@ pub(crate) async fn serve(
     if let Err(refusal) = arrival.admit() {
         let id = request_id::next(plane.clock.as_ref(), plane.clock.now());
         let mut response = refusal.into_response(id, &plane.product.docs_base);
-        mark(response.headers_mut(), &request_id::header(id), None);
+        mark(response.headers_mut(), request_id::header(id), None);
         return response;
     }
     request.head.extensions.insert(Peer(arrival.peer));

@@ -195,7 +195,7 @@ impl<'p> Exchange<'p> {
             .record
             .matched
             .and_then(|matched| self.plane.product.accepted.get(matched.position));
-        mark(headers, &self.id, accepted);
+        mark(headers, self.id.clone(), accepted);
         if self.stale {
             headers.insert(&DEGRADED, HeaderValue::from_static(STALE));
         }

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     let outcome = answer(plane, arrival, request, now).await;
     let mut response =
         outcome.unwrap_or_else(|refusal| refusal.into_response(id, &plane.product.docs_base));
-    mark(response.headers_mut(), &request_id::header(id), None);
+    mark(response.headers_mut(), request_id::header(id), None);
     response
 }
 

@@ -161,7 +161,7 @@ fn refused(plane: &DataPlane, contract: &'static str, error: Error) -> Response<
         );
     }
     let mut response = Refusal::from(error).into_response(id, &plane.product.docs_base);
-    mark(response.headers_mut(), &request_id::header(id), None);
+    mark(response.headers_mut(), request_id::header(id), None);
     response
 }
 

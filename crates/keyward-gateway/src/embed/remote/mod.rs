@@ -158,13 +158,13 @@ where
         if let Err(mut refusal) = self.admit(&mut parts, id).await {
             refusal.scheme = scheme(&self.config.carriers);
             let mut response = refusal.into_response(id, &self.config.docs_base);
-            mark(response.headers_mut(), &shown, None);
+            mark(response.headers_mut(), shown, None);
             return Ok(response.map(EmbeddedBody::ours));
         }
         parts.headers.insert(&X_REQUEST_ID, shown.clone());
         let mut response = ready.call(Request::from_parts(parts, body)).await?;
         strip_signs(response.headers_mut());
-        mark(response.headers_mut(), &shown, None);
+        mark(response.headers_mut(), shown, None);
         Ok(response.map(EmbeddedBody::plain))
     }
 }
