@@ -73,6 +73,18 @@ pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// What one subscriber can hold: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177). What
+/// is counted by address is counted by this.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match canonical(address) {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 fn parse_network(text: &str) -> Result<IpNet, InvalidAllowlist> {
     let malformed = || InvalidAllowlist::Malformed(text.to_owned());
     let network = match IpAddr::from_str(text) {
@@ -120,6 +132,15 @@ mod tests {
         assert!(check(&["2001:db8::/32"], "2001:db8:1::2"));
         assert!(!check(&["2001:db8::/32"], "203.0.113.9"));
         assert!(check(&["203.0.113.9"], "203.0.113.9"));
+    }
+
+    #[test]
+    fn subscribers_hold_an_address_or_a_network_of_64_bits() {
+        let of = |address: &str| subscriber(address.parse().unwrap()).to_string();
+        assert_eq!(of("203.0.113.9"), "203.0.113.9");
+        assert_eq!(of("::ffff:203.0.113.9"), "203.0.113.9");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
     }
 
     #[test]

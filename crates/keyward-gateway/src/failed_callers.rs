@@ -1,10 +1,12 @@
 //! Callers that keep presenting wrong keys are held back before anything is looked up.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+
+use keyward_core::ip::subscriber;
 
 /// Wrong keys an address may present at once.
 pub const FAILURE_BURST: u32 = 30;
@@ -38,7 +40,7 @@ impl FailedCallers {
         if self.remembered.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let address = unit(address);
+        let address = subscriber(address);
         let forgiven_at = *self.shard(address)?.lock().get(&address)?;
         let over = forgiven_at.saturating_sub(now_ms) - BURST_MS;
         (over > 0).then_some(over)
@@ -46,7 +48,7 @@ impl FailedCallers {
 
     /// Remembers a wrong key.
     pub(crate) fn failed(&self, address: IpAddr, now_ms: i64) {
-        let address = unit(address);
+        let address = subscriber(address);
         let Some(shard) = self.shard(address) else {
             return;
         };
@@ -81,17 +83,6 @@ impl FailedCallers {
             IpAddr::V6(v6) => v6.octets().into_iter().fold(0_u8, u8::wrapping_add),
         };
         self.shards.get(usize::from(last) % SHARDS)
-    }
-}
-
-/// What one subscriber can hold: an IPv4 address, or an IPv6 network of 64 bits.
-fn unit(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

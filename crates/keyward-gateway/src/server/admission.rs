@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use keyward_core::ip::subscriber;
+
 use crate::server::ConnectionLimits;
 
 /// The connections of one listener, counted.
@@ -63,6 +65,7 @@ impl Connections {
         if exempt {
             return Some(Counted(None));
         }
+        let address = subscriber(address);
         let mut present = self.by_address.lock();
         let at = present.entry(address).or_default();
         if at.connections >= self.per_address {
@@ -171,5 +174,38 @@ impl Drop for StandsStill {
         if let Some(load) = &self.0 {
             load.untaken.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_subscriber_holds_is_counted_together() {
+        let limits = ConnectionLimits { max_connections_per_address: 2, ..Default::default() };
+        let connections = Connections::new(&limits);
+        let admit = |address: &str| connections.admit(address.parse().unwrap(), false);
+        let held = [admit("2001:db8::1"), admit("2001:db8::2")];
+        assert!(held.iter().all(Option::is_some));
+        assert!(admit("2001:db8::3").is_none(), "the same network of 64 bits");
+        assert!(admit("2001:db8:0:1::1").is_some());
+        assert!(connections.admit("2001:db8::3".parse().unwrap(), true).is_some());
+        drop(held);
+        assert!(admit("2001:db8::3").is_some());
+        assert!(connections.by_address.lock().is_empty());
+    }
+
+    #[test]
+    fn requests_of_one_subscriber_are_counted_together() {
+        let limits = ConnectionLimits { max_connections_per_address: 2, ..Default::default() };
+        let connections = Connections::new(&limits);
+        let [one, other] = ["2001:db8::1", "2001:db8::2"]
+            .map(|address| connections.admit(address.parse().unwrap(), false).unwrap());
+        let under_way = [one.caller().begin(&limits), other.caller().begin(&limits)];
+        assert!(under_way.iter().all(Result::is_ok));
+        assert_eq!(one.caller().begin(&limits).err(), Some(Overload::Requests));
+        drop(under_way);
+        assert!(one.caller().begin(&limits).is_ok());
     }
 }

@@ -92,7 +92,8 @@ pub struct ConnectionLimits {
     /// Connections at a time; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Connections at a time from one address that is not a trusted proxy's; more are closed. As
-    /// many requests over HTTP/2 may be under way from it; more are refused one by one.
+    /// many requests over HTTP/2 may be under way from it; more are refused one by one. Of IPv6 a
+    /// network of 64 bits counts as one address.
     pub max_connections_per_address: usize,
     /// Answers over HTTP/2 that one such address lets stand still; as long as it takes none of
     /// them, its further requests over HTTP/2 are refused.
