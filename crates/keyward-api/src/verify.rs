@@ -173,8 +173,8 @@ impl VerifyResponse<'_> {
         }
         push_optional(&mut out, br#"],"role":"#, self.role.as_deref());
         push_optional(&mut out, br#","actor":"#, self.actor.as_deref());
-        let expires_at = self.expires_at.map(|at| at.to_string());
-        push_optional(&mut out, br#","expiresAt":"#, expires_at.as_deref());
+        let expires_at = self.expires_at.map(Timestamp::text);
+        push_word(&mut out, br#","expiresAt":"#, expires_at.as_ref().map(<[u8; _]>::as_slice));
         if self.suspect {
             out.extend_from_slice(br#","suspect":true"#);
         }

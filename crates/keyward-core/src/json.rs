@@ -31,8 +31,7 @@ pub fn push_optional(out: &mut Vec<u8>, before: &[u8], text: Option<&str>) {
     }
 }
 
-/// The same for text of letters, digits and `_`, such as that of ids, where nothing has to be
-/// escaped.
+/// The same for text where nothing has to be escaped, such as that of ids and instants.
 #[inline]
 pub fn push_word(out: &mut Vec<u8>, before: &[u8], word: Option<&[u8]>) {
     out.extend_from_slice(before);

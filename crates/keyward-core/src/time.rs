@@ -15,6 +15,9 @@ pub const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// Milliseconds in one day of 24 hours.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
 
+/// Bytes of the text of an instant.
+const TEXT_BYTES: usize = 24;
+
 /// An instant in milliseconds since 1970-01-01T00:00:00Z; RFC 3339 UTC on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -47,6 +50,30 @@ impl Timestamp {
         self.0.div_euclid(SECOND_MS)
     }
 
+    /// Its text on the wire, in ASCII: `2027-02-20T23:59:00.000Z` (RFC 3339).
+    pub fn text(self) -> [u8; TEXT_BYTES] {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let (days, rest) = (self.0.div_euclid(DAY_MS), self.0.rem_euclid(DAY_MS));
+        let (year, month, day) = date(days);
+        let fields = [
+            (3, year),
+            (6, month),
+            (9, day),
+            (12, rest / HOUR_MS),
+            (15, rest / MINUTE_MS % 60),
+            (18, rest / SECOND_MS % 60),
+            (22, rest % SECOND_MS),
+        ];
+        for (last, mut value) in fields {
+            let digits = text.iter_mut().take(last + 1).rev();
+            for digit in digits.take_while(|it| it.is_ascii_digit()) {
+                *digit = b'0' + value.rem_euclid(10) as u8;
+                value /= 10;
+            }
+        }
+        text
+    }
+
     /// As a date of HTTP, such as `Sun, 22 Nov 2026 16:00:00 GMT` (RFC 9110 §5.6.7).
     pub fn to_http_date(self) -> String {
         let instant = jiff::Timestamp::from_millisecond(self.0).unwrap_or_default();
@@ -68,9 +95,23 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
-        write!(f, "{instant:.3}")
+        f.write_str(str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
+}
+
+/// Year, month and day of so many days since the epoch, by eras of 400 years that begin in March:
+/// leap days then come last, and months are as long as the line through their numbers says.
+fn date(days: i64) -> (i64, i64, i64) {
+    const DAYS_BEFORE_EPOCH: i64 = 719_468;
+    const ERA_DAYS: i64 = 146_097;
+    let days = days + DAYS_BEFORE_EPOCH;
+    let (era, day) = (days.div_euclid(ERA_DAYS), days.rem_euclid(ERA_DAYS));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
 /// The text was not an RFC 3339 instant.
@@ -102,6 +143,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -110,6 +153,26 @@ mod tests {
         assert_eq!(instant.to_string(), "2027-01-15T08:00:00.123Z");
         assert_eq!(instant.to_string().parse(), Ok(instant));
         assert_eq!("tomorrow".parse::<Timestamp>(), Err(InvalidTimestamp));
+    }
+
+    proptest! {
+        #[test]
+        fn instants_are_written_as_by_jiff(
+            millis in Timestamp::MIN.0..=Timestamp::MAX.0, days in -719_528_i64..2_932_896,
+        ) {
+            for millis in [millis, days * DAY_MS, days * DAY_MS - 1] {
+                let instant = Timestamp::from_millis(millis);
+                let other = jiff::Timestamp::from_millisecond(instant.0).unwrap();
+                prop_assert_eq!(instant.to_string(), format!("{other:.3}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_and_the_last_instant_are_written() {
+        assert_eq!(Timestamp::MIN.to_string(), "0000-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.000Z");
+        assert_eq!(Timestamp::from_millis(951_782_400_000).to_string(), "2000-02-29T00:00:00.000Z");
     }
 
     #[test]
