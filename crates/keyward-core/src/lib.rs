@@ -24,6 +24,7 @@ pub mod mac;
 pub mod path;
 pub mod profile;
 pub mod scope;
+pub mod secret;
 pub mod time;
 
 pub use caller::Caller;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use keyward_core::authority::AdminTokenAuthority;
@@ -11,6 +10,7 @@ use keyward_core::catalog::Catalog;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::{AdminTokenId, TenantId};
 use keyward_core::key::{KeyState, Keyring, SecretKind};
+use keyward_core::secret::is_same;
 use keyward_core::time::Timestamp;
 
 use crate::keyset::disprove;
@@ -47,8 +47,8 @@ impl Known {
 
     /// The token of a text that was proven before. What differs is not told by the time it takes.
     fn of_proven(&self, text: &str) -> Option<&Arc<AdminTokenAuthority>> {
-        let same = |it: &&Proven| it.text.ct_eq(text.as_bytes()).into();
-        self.proven.iter().find(same).map(|it| &it.token)
+        let proven = self.proven.iter().find(|it| is_same(&it.text, text.as_bytes()));
+        proven.map(|it| &it.token)
     }
 
     /// Remembers a text that was proven, unless the token has changed meanwhile.

@@ -6,7 +6,6 @@
 //! * `crc`: 6 base62 digits of the CRC-32 of everything before it, so that a torn paste or a
 //!   swapped environment is caught offline.
 
-use aws_lc_rs::constant_time;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::base62;
@@ -14,6 +13,7 @@ use crate::clock::Clock;
 use crate::environment::Environment;
 use crate::id::ID_DIGITS;
 use crate::mac::MacKey;
+use crate::secret::is_same;
 
 const SECRET_DIGITS: usize = 43;
 const SECRET_BYTES: usize = 32;
@@ -61,7 +61,7 @@ impl KeyHash {
 
     /// Compares without telling by its timing where two hashes differ.
     pub fn matches(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+        is_same(&self.0, &other.0)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use keyward_core::assertion::SigningKey;
+use keyward_core::secret::is_same;
 
 use crate::server::ListenerEnvironments;
 
@@ -62,7 +62,7 @@ impl ProxyToken {
 
     /// Compares in constant time; only the length can be found out.
     fn is(&self, presented: &[u8]) -> bool {
-        self.0.as_slice().ct_eq(presented).into()
+        is_same(&self.0, presented)
     }
 }
 

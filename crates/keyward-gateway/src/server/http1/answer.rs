@@ -119,11 +119,7 @@ pub(super) fn say_head(
     clock: &dyn Clock,
 ) {
     let is_old = asked.version == Version::HTTP_10;
-    out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    out.extend_from_slice(head.status.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    say_status(out, head.status, is_old);
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let mut length = None;
     let mut is_dated = false;
@@ -159,6 +155,19 @@ pub(super) fn say_head(
         (false, true) if is_old => out.extend_from_slice(b"connection: keep-alive\r\n"),
         _ => {}
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn say_status(out: &mut BytesMut, status: StatusCode, is_old: bool) {
+    // what nearly every answer begins with, at once
+    if status == StatusCode::OK && !is_old {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    out.extend_from_slice(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
