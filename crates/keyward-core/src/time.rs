@@ -64,10 +64,11 @@ impl Timestamp {
             (18, rest / SECOND_MS % 60),
             (22, rest % SECOND_MS),
         ];
-        for (last, mut value) in fields {
+        for (last, value) in fields {
+            let mut value = value.unsigned_abs();
             let digits = text.iter_mut().take(last + 1).rev();
             for digit in digits.take_while(|it| it.is_ascii_digit()) {
-                *digit = b'0' + value.rem_euclid(10) as u8;
+                *digit = b'0' + (value % 10) as u8;
                 value /= 10;
             }
         }
