@@ -12,6 +12,7 @@ use keyward_core::error::Error;
 use keyward_core::id::KeyId;
 use keyward_core::lease::Epoch;
 use keyward_core::profile::Carrier;
+use keyward_core::time::Timestamp;
 
 use crate::admin_tokens::{AdminCaller, AdminTokens};
 use crate::answer;
@@ -245,24 +246,35 @@ impl DataPlane {
     }
 
     /// Admits the bearer of an admin token. As with every decision the lease is read first, memory
-    /// next and the clock last; where that is not enough, the authority is asked.
+    /// next and its clock last; where that is not enough, the authority is asked.
     ///
     /// # Errors
     /// `unavailable` when this node cannot tell, else why the token is refused.
     pub async fn admit(&self, text: &str) -> Result<AdminCaller, Error> {
+        self.admit_at(self.clock.now(), text).await
+    }
+
+    /// The same for a bearer who came just now, at an instant that was read already.
+    pub(crate) async fn admit_at(
+        &self,
+        mut now: Timestamp,
+        text: &str,
+    ) -> Result<AdminCaller, Error> {
         let tokens = &self.authority.admin_tokens;
         let (mut known, mut vouched) = self.recall(|| tokens.recognize(text));
         if let Some(id) = known.unknown() {
             self.look_up(Wanted::AdminToken(id)).await?;
             (known, vouched) = self.recall(|| tokens.recognize(text));
+            now = self.clock.now();
         }
         if known.is_remembered() && !vouched {
             let withdrawals = self.authority.lease.withdrawals();
             self.catch_up().await?;
             known = tokens.recognize(text);
             self.unless_emptied(withdrawals)?;
+            now = self.clock.now();
         }
-        Ok(known.admit(self.clock.now())?)
+        Ok(known.admit(now)?)
     }
 
     /// Takes out what up to `max` keys did since they were last taken out.

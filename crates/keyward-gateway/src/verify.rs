@@ -78,11 +78,12 @@ async fn answer(
     check_media_type(&parts.headers)?;
     let within = arrival.listener.whole_body_timeout;
     let body = read_body(&mut request.body, within).await.map_err(Refusal::closing)?;
-    let asked = read_question(&body)?;
+    let asked = read_question(&body.bytes)?;
     let call = Call::of(&plane.product.catalog, &asked)?;
     let found = recognize(plane, &asked.key, || call.is_strict()).await?;
-    // the body took its time: a key may have expired meanwhile
-    let answer = decide_question(plane, caller.as_ref(), &call, found, plane.clock.now())?;
+    // where the body took its time, a key may have expired meanwhile
+    let now = if body.waited { plane.clock.now() } else { now };
+    let answer = decide_question(plane, caller.as_ref(), &call, found, now)?;
     let mut response = Response::new(PlaneBody::from(answer));
     let headers = response.headers_mut();
     *headers = maps::take(ANSWER_HEADERS);
@@ -115,7 +116,7 @@ async fn admit_caller(
         let text = "Too many wrong admin tokens came from this address; wait and try again";
         return Err(Error::new(ErrorCode::RateLimited, text).with("failed", "failed_caller"));
     }
-    let caller = plane.admit(token).await.inspect_err(|error| {
+    let caller = plane.admit_at(now, token).await.inspect_err(|error| {
         if error.code() != ErrorCode::Unavailable {
             failed.failed(peer, now.as_millis());
         }
@@ -162,12 +163,22 @@ fn read_question(body: &[u8]) -> Result<VerifyRequest<'_>> {
     Ok(asked)
 }
 
+/// The body of a question.
+struct Body {
+    bytes: Bytes,
+    /// Whether it had to be waited for.
+    waited: bool,
+}
+
 /// The whole body, which usually came with its head.
-async fn read_body(body: &mut ArrivingBody, within: Duration) -> Result<Bytes> {
+async fn read_body(body: &mut ArrivingBody, within: Duration) -> Result<Body> {
     match body.take_whole() {
-        Some(whole) if whole.len() <= MAX_VERIFY_BODY_BYTES => Ok(whole),
+        Some(bytes) if bytes.len() <= MAX_VERIFY_BODY_BYTES => Ok(Body { bytes, waited: false }),
         Some(_) => Err(too_large(MAX_VERIFY_BODY_BYTES as u64)),
-        None => read_whole(body.take(), MAX_VERIFY_BODY_BYTES, within).await,
+        None => {
+            let bytes = read_whole(body.take(), MAX_VERIFY_BODY_BYTES, within).await?;
+            Ok(Body { bytes, waited: true })
+        }
     }
 }
 
