@@ -51,6 +51,12 @@ impl Store {
         Ok(Self { engine, clock, hook: Arc::new(OnceLock::new()) })
     }
 
+    /// Ready once another process may have the database: on SQLite when every clone of this is
+    /// dropped and the last connection closed, on PostgreSQL at once.
+    pub fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.engine.released()
+    }
+
     /// Sets what runs after a commit that touched authority; only the first call counts.
     pub fn on_commit(&self, hook: CommitHook) {
         // a second hook would mean two nodes in one process; the first keeps its promise

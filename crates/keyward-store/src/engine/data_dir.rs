@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::StoreError;
 
 /// The file whose lock says that a process has the database open.
@@ -22,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// The exclusive hold on the folder of a database, for as long as the value lives.
 pub(super) struct DataDirLock {
     _file: File,
+    /// Dropped behind the file: never sent on, and closed once the folder is free.
+    held: watch::Sender<()>,
 }
 
 impl DataDirLock {
@@ -61,7 +65,16 @@ impl DataDirLock {
         private.open(database).map_err(failed)?;
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, held: watch::Sender::new(()) })
+    }
+
+    /// Ready once the folder is free for another process.
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut held = self.held.subscribe();
+        async move {
+            // nothing is ever sent: this waits for the sender's end
+            let _ = held.changed().await;
+        }
     }
 }
 

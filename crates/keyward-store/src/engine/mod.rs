@@ -207,6 +207,20 @@ impl Engine {
         }
     }
 
+    /// Ready once nothing of this engine keeps another process away from the database: on SQLite
+    /// when its last connection is closed, on PostgreSQL at once.
+    pub fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        let held = match self {
+            Self::Sqlite(engine) => Some(engine.released()),
+            Self::Postgres(_) => None,
+        };
+        async move {
+            if let Some(released) = held {
+                released.await;
+            }
+        }
+    }
+
     /// Closes every connection. On SQLite it returns when the file is free for another process.
     pub async fn close(self) {
         match self {

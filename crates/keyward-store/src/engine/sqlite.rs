@@ -140,6 +140,11 @@ impl SqliteEngine {
         blocking(move || sqlite_backup::copy(&from, &to, wait)).await
     }
 
+    /// Ready once the file is free for another process, which it is not before this is dropped.
+    pub(super) fn released(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.lock.released()
+    }
+
     pub(super) async fn close(mut self) {
         drop((self.writer, self.readers));
         // Nothing is ever sent: this waits for the last connection to be closed.

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use futures_util::FutureExt as _;
 use keyward_store::{Context, Engine, StoreError, migrations};
 use keyward_testkit::TestDatabase;
 
@@ -31,6 +32,20 @@ async fn one_that_is_ending_is_waited_for() {
     // the one that opens meets the lock before the one that closes has let go of it
     let (opened, ()) = tokio::join!(Engine::open(&config), engine.close());
     assert_eq!(count(&opened.unwrap(), ADA).await, 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_release_finds_the_file_free() {
+    let database = TestDatabase::sqlite_with(probed());
+    let engine = Engine::open(&database.config()).await.unwrap();
+    add_note(&engine, ADA, "kept").await;
+    let lock = std::fs::File::open(database.data_dir().join("keyward.lock")).unwrap();
+    let mut released = std::pin::pin!(engine.released());
+    assert!(released.as_mut().now_or_never().is_none());
+    assert!(lock.try_lock().is_err());
+    drop(engine);
+    released.await;
+    lock.try_lock().expect("a file that another process may open at once");
 }
 
 #[tokio::test]

@@ -53,6 +53,9 @@ pub(crate) use store::{lists_audit_events, open_store, store_config};
 
 /// How long each of the last things may take that a node does when requests have ended.
 const LAST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the database may take to close. An application may have kept a layer of the node, which
+/// keeps it open.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub(crate) struct NodeParts {
@@ -173,8 +176,15 @@ impl Node {
         // nothing is decided any more: from here on no change waits for this node
         self.followed.leave().await;
         let _ = stop.send(true);
+        let ending = jobs.abort_handle();
         if tokio::time::timeout(LAST_TIMEOUT, jobs).await.is_err() {
+            ending.abort();
             tracing::warn!("the last use of keys was not written before the end");
+        }
+        let released = self.shared.store.released();
+        drop(self.shared);
+        if tokio::time::timeout(RELEASE_TIMEOUT, released).await.is_err() {
+            tracing::warn!("the database is still open: something has kept a part of this node");
         }
     }
 }

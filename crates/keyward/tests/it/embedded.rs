@@ -252,6 +252,16 @@ async fn keys_that_made_room_for_others_are_looked_up_and_revocations_hold() {
 }
 
 #[tokio::test]
+async fn the_database_is_free_as_soon_as_the_node_has_stopped() {
+    let mut embedding = Embedding::start_with(TestDatabase::sqlite(), &[]).await;
+    let database = embedding.database.take().unwrap();
+    let held = std::fs::File::open(database.data_dir().join("keyward.lock")).unwrap();
+    assert!(held.try_lock().is_err());
+    Box::pin(embedding.stop()).await;
+    held.try_lock().expect("a database that another process may open at once");
+}
+
+#[tokio::test]
 async fn settings_that_do_not_exist_are_named() {
     let config = EmbeddedConfig::new(None).set("profile", "/nowhere").set("data-dir", "/nowhere");
     let error = Box::pin(EmbeddedNode::start(config)).await.err().expect("no node");
