@@ -51,10 +51,14 @@ impl Known {
         proven.map(|it| &it.token)
     }
 
+    fn has_room(&self) -> bool {
+        self.proven.len() < MAX_PROVEN
+    }
+
     /// Remembers a text that was proven, unless the token has changed meanwhile.
     fn note_proven(&mut self, text: &str, token: &Arc<AdminTokenAuthority>) {
         let is_current = self.get(token.id).is_some_and(|known| Arc::ptr_eq(known, token));
-        if is_current && self.proven.len() < MAX_PROVEN && self.of_proven(text).is_none() {
+        if is_current && self.has_room() && self.of_proven(text).is_none() {
             let text = Zeroizing::new(Box::from(text.as_bytes()));
             self.proven.push(Proven { text, token: Arc::clone(token) });
         }
@@ -202,7 +206,10 @@ impl AdminTokens {
         };
         let version = token.pepper_version;
         if self.keyring.verify(&presented, &token.hash, version) {
-            self.known.write().note_proven(text, &token);
+            // the others' way must not be barred for every token beyond those that fit
+            if self.known.read().has_room() {
+                self.known.write().note_proven(text, &token);
+            }
             Recognized::Known(token)
         } else {
             Recognized::Wrong
@@ -256,26 +263,13 @@ impl Recognized {
 #[cfg(test)]
 mod tests {
     use keyward_core::key::Minted;
+    use keyward_testkit::admin_token;
 
     use super::*;
     use crate::keyset::tests::{Fixed, keyring};
 
     fn set() -> AdminTokens {
         AdminTokens::new(Arc::new(keyring()))
-    }
-
-    fn token(minted: &Minted) -> AdminTokenAuthority {
-        AdminTokenAuthority {
-            id: AdminTokenId::from_bits(minted.id_bits),
-            name: "ci".to_owned(),
-            hash: minted.hash,
-            pepper_version: minted.pepper_version,
-            tenant: None,
-            role: None,
-            scopes: vec!["verify".to_owned()],
-            expires_at: None,
-            revoked_at: None,
-        }
     }
 
     fn is_known(set: &AdminTokens, text: &str) -> bool {
@@ -290,14 +284,14 @@ mod tests {
     fn a_token_that_was_proven_is_as_good_as_what_is_known_of_it_now() {
         let set = set();
         let [one, other] = [(); 2].map(|()| set.keyring.mint(SecretKind::Admin, &Fixed));
-        set.load([token(&one), token(&other)]);
+        set.load([admin_token(&one), admin_token(&other)]);
         for _ in 0..3 {
             assert!(is_known(&set, one.secret.expose()));
         }
         assert_eq!(proven(&set), 1);
 
         let at = Timestamp::from_millis(1_800_000_000_000);
-        set.replace(AdminTokenAuthority { revoked_at: Some(at), ..token(&one) });
+        set.replace(AdminTokenAuthority { revoked_at: Some(at), ..admin_token(&one) });
         assert_eq!(proven(&set), 0, "what was proven before a change counts no more");
         let admitted = set.recognize(one.secret.expose()).admit(at);
         assert_eq!(admitted.err(), Some(AdminDenial::Revoked));
@@ -315,7 +309,7 @@ mod tests {
     fn another_secret_is_not_proven_by_the_right_one() {
         let set = set();
         let minted = set.keyring.mint(SecretKind::Admin, &Fixed);
-        set.load([token(&minted)]);
+        set.load([admin_token(&minted)]);
         let right = minted.secret.expose();
         assert!(is_known(&set, right));
         for wrong in [&right[1..], &right[..right.len() - 1], &right.to_uppercase(), ""] {
@@ -330,9 +324,9 @@ mod tests {
     fn a_proof_that_comes_behind_a_change_is_not_remembered() {
         let set = set();
         let minted = set.keyring.mint(SecretKind::Admin, &Fixed);
-        set.load([token(&minted)]);
+        set.load([admin_token(&minted)]);
         let before = set.known.read().get(AdminTokenId::from_bits(minted.id_bits)).cloned();
-        set.replace(token(&minted));
+        set.replace(admin_token(&minted));
         let text = minted.secret.expose();
         set.known.write().note_proven(text, &before.unwrap());
         assert_eq!(proven(&set), 0);
@@ -343,7 +337,7 @@ mod tests {
         let set = set();
         let minted: Vec<Minted> =
             (0..MAX_PROVEN + 3).map(|_| set.keyring.mint(SecretKind::Admin, &Fixed)).collect();
-        set.load(minted.iter().map(token));
+        set.load(minted.iter().map(admin_token));
         assert!(minted.iter().all(|it| is_known(&set, it.secret.expose())));
         assert_eq!(proven(&set), MAX_PROVEN);
         assert!(minted.iter().all(|it| is_known(&set, it.secret.expose())));

@@ -7,6 +7,7 @@
     reason = "a fixture that cannot be made fails its test"
 )]
 
+mod admin_token;
 mod behind;
 mod browser;
 mod clock;
@@ -18,6 +19,7 @@ mod scripting;
 mod server_process;
 mod wire;
 
+pub use admin_token::admin_token;
 pub use behind::TextRow;
 pub use browser::Browser;
 pub use clock::ManualClock;

@@ -25,7 +25,7 @@ use keyward_core::authority::{
 use keyward_core::catalog::Catalog;
 use keyward_core::clock::Clock;
 use keyward_core::environment::{Environment, EnvironmentSet};
-use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
+use keyward_core::id::{KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
 use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
 use keyward_core::lease::Lease;
@@ -35,6 +35,7 @@ use keyward_gateway::{
     AdminTokens, Builtins, DataPlane, DataPlaneConfig, GatewayOptions, GatewayServer,
     InvalidConfig, KeySet, PlanePolicy, ProductConfig, UpstreamConfig,
 };
+use keyward_testkit::admin_token;
 
 pub(crate) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 pub(crate) const AUDIENCE: &str = "acme-api";
@@ -208,15 +209,10 @@ impl World {
     pub(crate) fn admin_token(&self, scopes: &[&str], tenant: Option<TenantId>) -> String {
         let minted = self.keyring.mint(SecretKind::Admin, self.clock.as_ref());
         self.admin_tokens.replace(AdminTokenAuthority {
-            id: AdminTokenId::from_bits(minted.id_bits),
-            name: "verifier".to_owned(),
-            hash: minted.hash,
-            pepper_version: minted.pepper_version,
             tenant,
             role: tenant.map(|_| "admin".to_owned()),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            expires_at: None,
-            revoked_at: None,
+            ..admin_token(&minted)
         });
         minted.secret.expose().to_owned()
     }

@@ -11,9 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use turmoil::net::UdpSocket;
 
-use keyward_core::authority::{
-    AdminTokenAuthority, KeyAuthority, MemberAuthority, TenantAuthority,
-};
+use keyward_core::authority::{KeyAuthority, MemberAuthority, TenantAuthority};
 use keyward_core::clock::Clock as _;
 use keyward_core::environment::Environment;
 use keyward_core::id::{AdminTokenId, KeyId, TenantId, UserId};
@@ -21,6 +19,7 @@ use keyward_core::ip::IpAllowlist;
 use keyward_core::key::SecretKind;
 use keyward_core::lease::{Epoch, Terms};
 use keyward_core::time::Timestamp;
+use keyward_testkit::admin_token;
 
 use crate::chance::{Chance, now_ms, pass};
 use crate::database::Write;
@@ -237,17 +236,7 @@ impl Callers {
         let at = clock.now();
         if is_token {
             let id = AdminTokenId::from_bits(minted.id_bits);
-            let make = Write::MakeToken(Box::new(AdminTokenAuthority {
-                id,
-                name: "operator".to_owned(),
-                hash: minted.hash,
-                pepper_version: minted.pepper_version,
-                tenant: None,
-                role: None,
-                scopes: vec!["verify".to_owned()],
-                expires_at: None,
-                revoked_at: None,
-            }));
+            let make = Write::MakeToken(Box::new(admin_token(&minted)));
             let lower = Write::RevokeToken(id, at);
             return Subject { secret, is_token, make, lower, life: Life::Making };
         }
