@@ -9,7 +9,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::ffi;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql};
-use tokio::sync::mpsc;
 
 use super::data_dir::DataDirLock;
 use super::sqlite_thread::{ThreadManager, abandon};
@@ -62,8 +61,6 @@ pub struct SqliteEngine {
     readers: Pool<ThreadManager>,
     path: PathBuf,
     limits: StoreLimits,
-    /// Answers "closed" when the last connection is.
-    open: mpsc::Receiver<()>,
     lock: Arc<DataDirLock>,
 }
 
@@ -89,14 +86,12 @@ impl SqliteEngine {
             Ok(lock)
         };
         let lock = Arc::new(blocking(prepare).await?);
-        let (token, open) = mpsc::channel(1);
         let pool = |access, size| {
             let manager = ThreadManager {
                 path: path.clone(),
                 access,
                 busy_timeout: config.limits.lock,
                 lock: Arc::clone(&lock),
-                open: token.clone(),
             };
             let wait = Some(config.limits.wait);
             let timeouts = Timeouts { wait, create: wait, recycle: None };
@@ -109,7 +104,7 @@ impl SqliteEngine {
         };
         let writer = pool(Access::Write, 1)?;
         let readers = pool(Access::Read, config.limits.readers.max(1))?;
-        Ok(Self { writer, readers, path, limits: config.limits, open, lock })
+        Ok(Self { writer, readers, path, limits: config.limits, lock })
     }
 
     pub(super) async fn begin(&self, access: Access) -> Result<SqliteTransaction, StoreError> {
@@ -145,11 +140,10 @@ impl SqliteEngine {
         self.lock.released()
     }
 
-    pub(super) async fn close(mut self) {
-        drop((self.writer, self.readers));
-        // Nothing is ever sent: this waits for the last connection to be closed.
-        let _: Option<()> = self.open.recv().await;
-        drop(self.lock);
+    pub(super) async fn close(self) {
+        let released = self.released();
+        drop(self);
+        released.await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use rusqlite::{Connection, InterruptHandle};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::data_dir::DataDirLock;
 use super::sqlite::{self, Role};
@@ -34,8 +34,6 @@ pub(super) struct ThreadManager {
     pub(super) busy_timeout: Duration,
     /// Held until the last connection is closed.
     pub(super) lock: Arc<DataDirLock>,
-    /// Never sent on: when every clone is dropped, every connection is closed.
-    pub(super) open: mpsc::Sender<()>,
 }
 
 impl Manager for ThreadManager {
@@ -44,7 +42,7 @@ impl Manager for ThreadManager {
 
     async fn create(&self) -> Result<Thread, StoreError> {
         let (path, busy_timeout) = (self.path.clone(), self.busy_timeout);
-        let (held, alive) = ((Arc::clone(&self.lock), self.open.clone()), Arc::new(()));
+        let (held, alive) = (Arc::clone(&self.lock), Arc::new(()));
         let (name, role) = match self.access {
             Access::Read => ("keyward-sqlite-reader", Role::Reader),
             Access::Write | Access::Note => ("keyward-sqlite-writer", Role::Writer),
