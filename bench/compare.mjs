@@ -13,12 +13,12 @@ import {
 } from './servers.mjs'
 
 const SERVER_CORE = 0
-const CLIENT_CORE = 1
 /** Rounds that find a server's capacity before its latency is taken at shares of it. */
 const CAPACITY_ROUNDS = 3
 const SHARES = [0.5, 0.8]
-/** The offered rate at which latencies are compared, by the slowest subject's requests/s. */
-const EQUAL_SHARE = 0.5
+/** The offered rate at which latencies are compared, by the slowest subject's requests/s: what
+ * queues is the server's doing, not the rate's. */
+const EQUAL_SHARE = 0.4
 const TRUSTED = ['127.0.0.1/32']
 
 const { values: options, positionals } = parseArgs({
@@ -30,9 +30,12 @@ const { values: options, positionals } = parseArgs({
     keys: { type: 'string', default: '10000' },
     rate: { type: 'string' },
     syscalls: { type: 'boolean', default: false },
+    'one-core': { type: 'boolean', default: false },
     json: { type: 'string' },
   },
 })
+/** Of the clients and the upstream. */
+const CLIENT_CORE = options['one-core'] ? SERVER_CORE : 1
 const number = (name) => {
   const value = Number(options[name])
   if (Number.isInteger(value) && value > 0) return value
@@ -255,7 +258,8 @@ await inFolder(async (place) => {
   const { subjects, tables } = await known[what](place)
   const { rounds, seconds, connections } = setting
   console.log(`\n${begin}; ${rounds} rounds of ${seconds} s, ${connections} connections, `
-    + `${options.keys} keys\n\n${tables.join('\n\n')}`)
+    + `${options.keys} keys${options['one-core'] ? ', all on one core' : ''}\n\n${
+      tables.join('\n\n')}`)
   const kept = subjects.map(({ label, name, runs, latency: levels, syscalls: calls }) =>
     ({ label, name, runs, latency: levels, syscalls: calls }))
   const record = {
