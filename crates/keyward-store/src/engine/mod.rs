@@ -18,6 +18,7 @@ mod postgres_schema;
 mod postgres_session;
 mod postgres_transaction;
 mod postgres_value;
+mod row;
 pub(crate) mod sqlite;
 mod sqlite_backup;
 mod sqlite_thread;
@@ -35,8 +36,9 @@ pub use hints::Hints;
 pub use migrate::{Migration, migrations};
 pub use postgres_admission::{RoleCheck, check_role};
 pub use postgres_rights::{DatabaseRole, StoreRoles};
+pub use row::Row;
 pub use sqlite_backup::BackupReport;
-pub use statement::{Row, Statement, StatementKind, Value};
+pub use statement::{Statement, StatementKind, Value};
 pub use upkeep::{
     Reached, Restored, SchemaStatus, Staged, back_up, schema_status, snapshot, unpack_backup,
 };

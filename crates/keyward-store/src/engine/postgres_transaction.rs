@@ -10,6 +10,7 @@ use tokio::time::error::Elapsed;
 use super::postgres::{classify, silent};
 use super::postgres_session::{Address, Ready, Session, SessionManager, Signer};
 use super::postgres_value::read;
+use super::row::RowBuilder;
 use super::{Access, Lane, MAX_ROWS, Row, Sent, Statement, StoreError, StoreLimits, Value, defect};
 
 pub(super) struct PostgresTransaction {
@@ -279,12 +280,12 @@ async fn rows_of(
     let statement = ready.statement;
     let failed = |error| classify(statement.name(), &error);
     let mut found = std::pin::pin!(session.run(ready, values).await?);
-    let mut rows = Vec::new();
+    let (mut rows, mut builder) = (Vec::new(), RowBuilder::new(statement));
     while let Some(row) = found.try_next().await.map_err(failed)? {
         if rows.len() == MAX_ROWS {
             return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
         }
-        rows.push(read(statement, &row)?);
+        rows.push(read(statement, &row, &mut builder)?);
     }
     Ok(rows)
 }

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type};
 
 use super::postgres::classify;
+use super::row::{Field, RowBuilder};
 use super::{Row, Statement, StoreError, Value};
 
 /// The type under which a value is sent when nobody has asked the server what it expects. Every
@@ -49,30 +50,33 @@ impl ToSql for Value {
     tokio_postgres::types::to_sql_checked!();
 }
 
+/// Reads a row into `rows`, whose next row it is.
 pub(super) fn read(
     statement: &'static Statement,
     row: &tokio_postgres::Row,
+    rows: &mut RowBuilder,
 ) -> Result<Row, StoreError> {
-    let mut values = Vec::with_capacity(row.len());
     for (column, described) in row.columns().iter().enumerate() {
         let ty = described.type_();
-        let value = if *ty == Type::INT8 {
-            row.try_get::<_, Option<i64>>(column).map(Value::from)
+        let field = if *ty == Type::INT8 {
+            row.try_get::<_, Option<i64>>(column).map(|value| value.map(Field::Int))
         } else if *ty == Type::INT4 {
-            row.try_get::<_, Option<i32>>(column).map(Value::from)
+            row.try_get::<_, Option<i32>>(column).map(|value| value.map(|it| Field::Int(it.into())))
         } else if *ty == Type::BOOL {
-            row.try_get::<_, Option<bool>>(column).map(Value::from)
+            row.try_get::<_, Option<bool>>(column)
+                .map(|value| value.map(|it| Field::Int(it.into())))
         } else if *ty == Type::BYTEA {
-            row.try_get::<_, Option<Vec<u8>>>(column).map(Value::from)
+            row.try_get::<_, Option<&[u8]>>(column).map(|value| value.map(Field::Blob))
         } else if [Type::TEXT, Type::VARCHAR, Type::NAME, Type::UNKNOWN].contains(ty) {
-            row.try_get::<_, Option<String>>(column).map(Value::from)
+            row.try_get::<_, Option<&str>>(column).map(|value| value.map(Field::Text))
         } else {
             let problem = format!("its type is {ty}: cast it to BIGINT, TEXT or BYTEA");
             return Err(StoreError::Corrupt { statement: statement.name(), column, problem });
         };
-        values.push(value.map_err(|error| classify(statement.name(), &error))?);
+        let field = field.map_err(|error| classify(statement.name(), &error))?;
+        rows.push(field.unwrap_or(Field::Null));
     }
-    Ok(Row::new(statement, values))
+    Ok(rows.row())
 }
 
 #[cfg(test)]

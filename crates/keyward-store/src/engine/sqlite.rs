@@ -11,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql};
 
 use super::data_dir::DataDirLock;
+use super::row::{Field, RowBuilder};
 use super::sqlite_thread::{ThreadManager, abandon};
 use super::{
     Access, MAX_ROWS, Row, Sent, Statement, StoreConfig, StoreError, StoreLimits, Value, defect,
@@ -325,29 +326,28 @@ fn rows(
     let mut prepared = prepare(connection, statement, values)?;
     let columns = prepared.column_count();
     let mut found = prepared.raw_query();
-    let mut answer = Vec::new();
+    let (mut answer, mut builder) = (Vec::new(), RowBuilder::new(statement));
     while let Some(row) = found.next().map_err(failed)? {
         if answer.len() == MAX_ROWS {
             return Err(defect(statement, "answers too many rows; it needs a LIMIT"));
         }
-        let mut values = Vec::with_capacity(columns);
         for column in 0..columns {
             let corrupt = |problem: &str| StoreError::Corrupt {
                 statement: statement.name(),
                 column,
                 problem: problem.to_owned(),
             };
-            values.push(match row.get_ref(column).map_err(failed)? {
-                ValueRef::Null => Value::Null,
-                ValueRef::Integer(value) => Value::Int(value),
+            builder.push(match row.get_ref(column).map_err(failed)? {
+                ValueRef::Null => Field::Null,
+                ValueRef::Integer(value) => Field::Int(value),
                 ValueRef::Real(_) => return Err(corrupt("found a floating-point number")),
-                ValueRef::Text(value) => Value::Text(
-                    str::from_utf8(value).map_err(|_| corrupt("found text not UTF-8"))?.to_owned(),
-                ),
-                ValueRef::Blob(value) => Value::Blob(value.to_vec()),
+                ValueRef::Text(value) => {
+                    Field::Text(str::from_utf8(value).map_err(|_| corrupt("found text not UTF-8"))?)
+                }
+                ValueRef::Blob(value) => Field::Blob(value),
             });
         }
-        answer.push(Row::new(statement, values));
+        answer.push(builder.row());
     }
     Ok(answer)
 }

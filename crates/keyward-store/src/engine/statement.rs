@@ -1,6 +1,4 @@
-//! Named SQL, the values it binds and the rows it answers.
-
-use super::StoreError;
+//! Named SQL and the values it binds.
 
 /// Whose rows a statement touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,18 +107,6 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
-impl Value {
-    /// The word for the value's kind in an error; the value itself may be confidential.
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Null => "null",
-            Self::Int(_) => "an integer",
-            Self::Text(_) => "text",
-            Self::Blob(_) => "bytes",
-        }
-    }
-}
-
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Int(value)
@@ -172,101 +158,5 @@ impl From<Vec<u8>> for Value {
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
-    }
-}
-
-/// One answered row. Getters take the column's index from 0 and refuse another kind of value
-/// with [`StoreError::Corrupt`].
-#[derive(Debug)]
-pub struct Row {
-    statement: &'static str,
-    values: Vec<Value>,
-}
-
-impl Row {
-    pub(super) fn new(statement: &'static Statement, values: Vec<Value>) -> Self {
-        Self { statement: statement.name, values }
-    }
-
-    /// The number of columns.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether the row has no column.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// An integer that is never null.
-    pub fn int(&self, column: usize) -> Result<i64, StoreError> {
-        match self.value(column)? {
-            Value::Int(value) => Ok(*value),
-            other => Err(self.mismatch(column, "an integer", other)),
-        }
-    }
-
-    /// An integer or null.
-    pub fn opt_int(&self, column: usize) -> Result<Option<i64>, StoreError> {
-        match self.value(column)? {
-            Value::Null => Ok(None),
-            _ => self.int(column).map(Some),
-        }
-    }
-
-    /// A boolean stored as 0 or 1.
-    pub fn bool(&self, column: usize) -> Result<bool, StoreError> {
-        match self.int(column)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(self.corrupt(column, format!("expected 0 or 1, found {other}"))),
-        }
-    }
-
-    /// Text that is never null.
-    pub fn text(&self, column: usize) -> Result<&str, StoreError> {
-        match self.value(column)? {
-            Value::Text(value) => Ok(value),
-            other => Err(self.mismatch(column, "text", other)),
-        }
-    }
-
-    /// Text or null.
-    pub fn opt_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
-        match self.value(column)? {
-            Value::Null => Ok(None),
-            _ => self.text(column).map(Some),
-        }
-    }
-
-    /// Bytes that are never null.
-    pub fn blob(&self, column: usize) -> Result<&[u8], StoreError> {
-        match self.value(column)? {
-            Value::Blob(value) => Ok(value),
-            other => Err(self.mismatch(column, "bytes", other)),
-        }
-    }
-
-    /// Bytes or null.
-    pub fn opt_blob(&self, column: usize) -> Result<Option<&[u8]>, StoreError> {
-        match self.value(column)? {
-            Value::Null => Ok(None),
-            _ => self.blob(column).map(Some),
-        }
-    }
-
-    /// The error of a caller that could not parse what the column holds.
-    pub fn corrupt(&self, column: usize, problem: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { statement: self.statement, column, problem: problem.into() }
-    }
-
-    fn value(&self, column: usize) -> Result<&Value, StoreError> {
-        self.values.get(column).ok_or_else(|| {
-            self.corrupt(column, format!("the row has only {} columns", self.values.len()))
-        })
-    }
-
-    fn mismatch(&self, column: usize, wanted: &str, found: &Value) -> StoreError {
-        self.corrupt(column, format!("expected {wanted}, found {}", found.kind()))
     }
 }
