@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -31,6 +31,16 @@ pub(super) fn asked_for(parts: &Parts, body: &ArrivingBody) -> bool {
         && parts.method == Method::GET
         && body.is_end_stream()
         && names_websocket(&parts.headers)
+        // a proxy in front that hands `Upgrade` on without meaning it expects an ordinary answer
+        && upgrades(&parts.headers)
+        && parts.headers.contains_key(SEC_WEBSOCKET_KEY)
+}
+
+/// Whether `Connection` says that the connection changes (RFC 9110 §7.8).
+fn upgrades(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CONNECTION).iter();
+    let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(UPGRADES.as_bytes()))
 }
 
 /// Whether a message names WebSocket and nothing else.

@@ -224,6 +224,14 @@ async fn only_routes_that_allow_it_and_keys_that_may() {
     for (path, more) in [
         ("/v1/reports", "connection: upgrade\r\nupgrade: websocket\r\n"),
         ("/v1/socket", "connection: upgrade\r\nupgrade: h2c\r\n"),
+        // as a proxy in front hands on what it does not mean: a 101 would be a tunnel for everybody
+        ("/v1/socket", "upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+        (
+            "/v1/socket",
+            "connection: keep-alive\r\nupgrade: websocket\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        ),
+        ("/v1/socket", "connection: upgrade\r\nupgrade: websocket\r\n"),
         ("/v1/socket", "connection: upgrade\r\nupgrade: websocket, h2c\r\n"),
         ("/v1/socket", ""),
     ] {
