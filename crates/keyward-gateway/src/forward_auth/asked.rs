@@ -11,6 +11,7 @@ use keyward_core::path::{InvalidTarget, Target};
 
 use crate::client_address::{Networks, X_FORWARDED_FOR};
 use crate::forward_auth::check::{CheckRequest, HttpRequest};
+use crate::server::is_host;
 
 /// Where a proxy says what was asked for.
 pub(super) struct Names {
@@ -51,6 +52,11 @@ impl Asked {
         })?;
         let uri = read_target(only(&parts.headers, &names.target)?)?;
         let host = only(&parts.headers, &X_FORWARDED_HOST)?.clone();
+        if !is_host(host.as_bytes()) {
+            let text = format!("{X_FORWARDED_HOST} is not a host");
+            let error = Error::new(ErrorCode::InvalidRequest, text);
+            return Err(error.with("header", X_FORWARDED_HOST.as_str()));
+        }
         parts.method = method;
         parts.uri = uri;
         parts.headers.insert(HOST, host);
@@ -79,7 +85,7 @@ impl Asked {
         parts.method = Method::from_bytes(http.method.as_bytes())
             .map_err(|_| undescribed("request.http.method"))?;
         parts.uri = read(&http.path)?;
-        let host = HeaderValue::try_from(http.host).ok().filter(|host| !host.is_empty());
+        let host = HeaderValue::try_from(http.host).ok().filter(|host| is_host(host.as_bytes()));
         parts.headers.insert(HOST, host.ok_or_else(|| undescribed("request.http.host"))?);
         let source = attributes.source.and_then(|it| it.address?.socket_address);
         let source = source.and_then(|it| it.address.parse().ok());

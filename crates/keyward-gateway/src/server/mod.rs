@@ -31,6 +31,7 @@ pub(crate) use arriving::ArrivingRequest;
 pub use connection::Fallback;
 pub(crate) use http1::BadHead;
 pub use http1::head_length;
+pub(crate) use http1::is_host;
 pub use options::{
     ConnectionLimits, GatewayOptions, ListenerEnvironments, Protocols, RuntimeShape,
     WHOLE_BODY_TIMEOUT,

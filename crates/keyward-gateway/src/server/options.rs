@@ -76,6 +76,8 @@ impl ListenerEnvironments {
 
     pub(crate) fn of(&self, host: &str) -> EnvironmentSet {
         let bare = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        // a name with the dot of the root is the same host (RFC 3986 §3.2.2)
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
         let matches =
             |name: &str| name.eq_ignore_ascii_case(host) || name.eq_ignore_ascii_case(bare);
         let known = self.by_host.iter().find(|(name, _)| matches(name));

@@ -515,7 +515,10 @@ async fn the_host_of_the_request_says_which_environments_are_served() {
         ("api.test", asking.bearer(), 200),
         ("api.test", test_key.clone(), 401),
         ("sandbox.test", test_key.clone(), 200),
-        ("Sandbox.Test:8443", test_key, 200),
+        ("Sandbox.Test:8443", test_key.clone(), 200),
+        ("sandbox.test.", test_key.clone(), 200),
+        ("Sandbox.test.:443", test_key, 200),
+        ("sandbox.test.", asking.bearer(), 401),
         ("sandbox.test", asking.bearer(), 401),
     ] {
         for proxy in OVER_HTTP {

@@ -66,11 +66,13 @@ async fn hosts_and_upstreams_by_environment() {
     };
     assert_eq!(ask("live.test", &world.token).await, 200);
     assert_eq!(ask("LIVE.test:8443", &world.token).await, 200);
+    assert_eq!(ask("live.test.:8443", &world.token).await, 200);
+    assert_eq!(ask("sandbox.test.", &world.token).await, 401);
     assert_eq!(ask("sandbox.test", &test_token).await, 200);
     assert_eq!(ask("live.test", &test_token).await, 401);
     assert_eq!(ask("sandbox.test", &world.token).await, 401);
     assert_eq!(ask("other.test", &world.token).await, 401);
-    assert_eq!((live_api.requests(), test_api.requests()), (2, 1));
+    assert_eq!((live_api.requests(), test_api.requests()), (3, 1));
 }
 
 #[tokio::test]

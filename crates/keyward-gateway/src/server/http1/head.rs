@@ -246,7 +246,7 @@ impl Seen {
 
 /// Whether it is a name or address, perhaps with a port, as RFC 9112 §3.2 wants it checked. Of the
 /// characters that a name may have, only those are taken that names do have.
-pub(in crate::server) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let bracketed = value.first() == Some(&b'[');
     let end = if bracketed { b']' } else { b':' };
     let end = value.iter().position(|byte| *byte == end).unwrap_or(value.len());

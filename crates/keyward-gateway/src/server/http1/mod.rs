@@ -40,8 +40,9 @@ use line::Line;
 use patience::Patience;
 
 pub use head::head_length;
+pub(in crate::server) use head::is_carried_verbatim;
+pub(crate) use head::is_host;
 pub(crate) use head::{BadHead, MAX_HEADERS};
-pub(in crate::server) use head::{is_carried_verbatim, is_host};
 pub(in crate::server) use pipe::PipedBody;
 
 /// Serves a connection until it ends, or until it is idle while the listener drains.
