@@ -84,11 +84,18 @@ fn characters(field: &str, text: &str, max: usize) -> Result<()> {
     if text.chars().count() > max {
         return Err(Error::validation(field, format!("{field} has at most {max} characters")));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unshowable) {
         let message = format!("{field} must not contain control characters");
         return Err(Error::validation(field, message));
     }
     Ok(())
+}
+
+/// Whether a character is none that is shown: controls, the separators of lines and paragraphs, and
+/// what turns the direction of the text around it, by which a name can be made to look like another
+/// in a log (Unicode TR 36 §3.5).
+fn is_unshowable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text of 1 to `max` bytes.
@@ -178,7 +185,9 @@ mod tests {
         let refused = Some("name".to_owned());
         assert_eq!(field_of(name("name", "billing worker")), None);
         assert_eq!(field_of(name("name", "  ")), refused);
-        assert_eq!(field_of(name("name", "a\u{7}b")), refused);
+        for unshowable in ['\u{7}', '\u{2028}', '\u{202e}', '\u{2067}'] {
+            assert_eq!(field_of(name("name", &format!("a{unshowable}b"))), refused);
+        }
         assert_eq!(field_of(name("name", &"é".repeat(MAX_NAME_CHARS))), None);
         assert_eq!(field_of(name("name", &"é".repeat(MAX_NAME_CHARS + 1))), refused);
         assert_eq!(field_of(text("name", "two\nlines", 10)), None);
