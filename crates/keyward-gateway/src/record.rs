@@ -118,6 +118,14 @@ pub(crate) struct Ending<'e> {
     pub(crate) internal: Option<&'e str>,
 }
 
+/// Bytes of a method in the log; the registered ones have up to 17.
+const MAX_SHOWN_METHOD: usize = 32;
+
+fn shown(method: &Method) -> &str {
+    let method = method.as_str();
+    method.get(..MAX_SHOWN_METHOD).unwrap_or(method)
+}
+
 /// The status in the log of a request whose caller left before the answer.
 const CLIENT_GONE_STATUS: u16 = 499;
 
@@ -128,6 +136,13 @@ impl Ending<'_> {
         status: CLIENT_GONE_STATUS,
         code: None,
         internal: None,
+    };
+    /// A fault of ours ended it.
+    pub(crate) const PANICKED: Self = Self {
+        outcome: Outcome::Answered,
+        status: 500,
+        code: Some(ErrorCode::Internal),
+        internal: Some("a panic"),
     };
     /// This node stopped before the answer.
     pub(crate) const CUT: Self = Self {
@@ -167,7 +182,8 @@ impl Record<'_> {
         }
     }
 
-    /// Names keys by id and prefix, paths by template: no caller's text but the name of the key.
+    /// Names keys by id and prefix, paths by template: no caller's text but the name of the key
+    /// and the beginning of the method.
     fn log(&self, plane: &DataPlane, ending: Ending<'_>, duration_ns: u64) {
         let key = self.key.as_ref();
         let prefix = key.map(|key| {
@@ -182,7 +198,7 @@ impl Record<'_> {
             request_id = %self.request_id,
             trace_id,
             forward_auth = self.contract,
-            method = self.method.as_str(),
+            method = shown(&self.method),
             route = self.matched.map(|matched| matched.route.template.as_str()),
             status = ending.status,
             error_code = ending.code.map(ErrorCode::as_str),

@@ -57,12 +57,20 @@ pub(crate) fn resident() -> u64 {
 
 /// Sends frames over and over, and says how the connection ended.
 async fn flood(opening: &[u8], frame_of: impl Fn(u32) -> Vec<u8>) -> Option<u32> {
+    flood_behind(|_| opening.to_vec(), frame_of).await
+}
+
+/// The same behind an opening that has a key.
+async fn flood_behind(
+    opening: impl FnOnce(&str) -> Vec<u8>,
+    frame_of: impl Fn(u32) -> Vec<u8>,
+) -> Option<u32> {
     let stage = stage_with(h2c, None).await;
     let address = stage.server.local_addr();
     let bystander = Bystander::start(address, &stage.world.token);
     let before = resident();
     let mut wire = Wire::open(address, &[]).await;
-    wire.client.write(opening).await;
+    wire.client.write(&opening(&stage.world.token)).await;
     let mut sent = 0;
     for number in 0..u32::try_from(MANY).unwrap() {
         if wire.client.write_or_end(&frame_of(number)).await {
@@ -99,16 +107,18 @@ async fn pings_settings_and_windows() {
 
 #[tokio::test]
 async fn pieces_of_nothing() {
-    let token = "x";
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "a"),
-        (":path", "/v1/reports"),
-        ("x-api-key", token),
-    ];
-    let opening = frame(HEADERS, END_HEADERS, 1, &block(&fields));
-    flood(&opening, |_| frame(DATA, 0, 1, &[])).await;
+    let opening = |token: &str| {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            (":path", "/v1/reports"),
+            ("x-api-key", token),
+        ];
+        frame(HEADERS, END_HEADERS, 1, &block(&fields))
+    };
+    let ended = flood_behind(opening, |_| frame(DATA, 0, 1, &[])).await;
+    assert!(ended.is_some(), "without a GOAWAY");
 }
 
 #[tokio::test]

@@ -114,6 +114,30 @@ async fn a_slow_reader_holds_the_upstream_back() {
 }
 
 #[tokio::test]
+async fn a_caller_that_takes_nothing_of_its_answer_is_cut_off() {
+    let impatient = |options: &mut keyward_gateway::GatewayOptions| {
+        options.limits.write_timeout = Duration::from_millis(300);
+    };
+    let mut raw = in_front_of_raw_with(|_| {}, impatient).await;
+    let mut client = raw.client().await;
+    client.write(raw.head("GET", "").as_bytes()).await;
+    let mut upstream = raw.accepted().await;
+    upstream.head().await;
+    upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+    client.head().await;
+    let chunk = vec![0_u8; 1 << 20];
+    let sending = async {
+        let mut written = 0_usize;
+        while let Ok(count) = tokio::io::AsyncWriteExt::write(&mut upstream.stream, &chunk).await {
+            written += count;
+        }
+        written
+    };
+    let written = tokio::time::timeout(PATIENCE, sending).await.expect("the upstream is let go");
+    assert!(written < 100 << 20, "{written} bytes were taken for a client that reads nothing");
+}
+
+#[tokio::test]
 async fn a_body_is_asked_for_only_when_the_checks_have_passed() {
     let stage = stage().await;
     let expect = "expect: 100-continue\r\ncontent-length: 5\r\n";
