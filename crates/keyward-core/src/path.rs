@@ -106,14 +106,20 @@ impl<'a> Target<'a> {
 
     /// What in it looks like a key, as it stands there or percent-encoded.
     pub fn carried_credential(&self, format: &TokenFormat) -> Option<Cow<'a, str>> {
-        let carried = |text: &'a str| match Cow::from(percent_decode_str(text)) {
-            Cow::Borrowed(_) => format.find_in(text).map(Cow::Borrowed),
-            Cow::Owned(decoded) => format.find_in(text).map(Cow::Borrowed).or_else(|| {
-                let decoded = String::from_utf8_lossy(&decoded);
-                format.find_in(&decoded).map(|found| Cow::Owned(found.to_owned()))
-            }),
-        };
+        let carried = |text| carried_credential(text, format);
         carried(self.path).or_else(|| self.query.and_then(carried))
+    }
+}
+
+/// What in a text, such as an address that could not be read, looks like a key, as it stands there
+/// or percent-encoded.
+pub fn carried_credential<'a>(text: &'a str, format: &TokenFormat) -> Option<Cow<'a, str>> {
+    match Cow::from(percent_decode_str(text)) {
+        Cow::Borrowed(_) => format.find_in(text).map(Cow::Borrowed),
+        Cow::Owned(decoded) => format.find_in(text).map(Cow::Borrowed).or_else(|| {
+            let decoded = String::from_utf8_lossy(&decoded);
+            format.find_in(&decoded).map(|found| Cow::Owned(found.to_owned()))
+        }),
     }
 }
 

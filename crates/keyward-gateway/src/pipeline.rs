@@ -7,7 +7,9 @@ mod lasting;
 mod vouch;
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -36,6 +38,7 @@ use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, ArrivingBody, ArrivingRequest, ListenerEnvironments, Stage};
 
+pub(crate) use exposing::{key_in_address, tls_required};
 pub(crate) use vouch::{Addressee, vouch};
 
 /// Says on an answer that it comes from what may be out of date.
@@ -56,8 +59,14 @@ pub(crate) async fn serve(
         contract: None,
     };
     let mut exchange = Exchange::begin(plane, arrival, entrance, &request.head);
-    let outcome = exchange.answer(request).await;
-    exchange.finish(outcome)
+    // what a fault of ours leaves behind is dropped with the request and its connection
+    let outcome = AssertUnwindSafe(exchange.answer(request)).catch_unwind().await;
+    exchange.finish(outcome.unwrap_or_else(|_| Err(Refusal::closing(panicked()))))
+}
+
+fn panicked() -> Error {
+    let text = "Keyward failed at this request; give its request id to whoever runs it";
+    Error::new(ErrorCode::Internal, text).because("a panic")
 }
 
 /// How a request came to be decided about.
@@ -135,10 +144,11 @@ impl<'p> Exchange<'p> {
 
     async fn answer(&mut self, request: &mut ArrivingRequest) -> Staged<Response<PlaneBody>> {
         let ArrivingRequest { head: parts, body } = request;
-        let target = self.read(parts)?;
+        self.arrival.admit()?;
         if self.arrival.is_in_clear_text(&self.plane.policy.trusted_proxies, &parts.headers) {
             self.refuse_clear_text(parts)?;
         }
+        let target = self.read(parts)?;
         let permit = self.permit(parts, target).await?;
         match &permit.route().builtin {
             // rare and large, so not a part of every request's state
@@ -209,16 +219,18 @@ impl<'p> Exchange<'p> {
 
     /// The path as it will be matched and forwarded.
     fn read_target<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
+        let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
+        let target = Target::parse(text);
+        // first: a key is exposed whatever else is wrong with the address
+        self.refuse_key_in(text, target.ok(), &parts.headers)?;
+        let target = target.map_err(Error::from)?;
         let uri = &parts.uri;
-        let text = uri.path_and_query().map_or("", |whole| whole.as_str());
-        let target = Target::parse(text).map_err(Error::from)?;
         let named = find(&parts.headers, &HOST).map(HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
         if uri.authority().is_some_and(|authority| differs(authority.as_str())) {
             let text = "The address names another host than the Host header";
             return Err(Error::new(ErrorCode::InvalidPath, text).into());
         }
-        self.refuse_key_in(target, &parts.headers)?;
         Ok(target)
     }
 
@@ -457,7 +469,11 @@ impl Drop for Exchange<'_> {
             return;
         }
         let stopped = *self.arrival.listener.stage.borrow() == Stage::Stopped;
-        let ending = if stopped { Ending::CUT } else { Ending::CLIENT_GONE };
+        let ending = match (std::thread::panicking(), stopped) {
+            (true, _) => Ending::PANICKED,
+            (false, true) => Ending::CUT,
+            (false, false) => Ending::CLIENT_GONE,
+        };
         self.record.close(self.plane, ending);
     }
 }

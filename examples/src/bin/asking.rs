@@ -7,12 +7,25 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::extract::ConnectInfo;
 use keyward::dev::SystemClock;
+use keyward_core::environment::Environment;
+use keyward_core::key::TokenFormat;
 use keyward_core::profile::Carrier;
 use keyward_examples::{product, serve};
 use keyward_gateway::Networks;
 use keyward_gateway::embed::{
     MAX_QUESTIONS, VERIFY_TIMEOUT, VerifyConfig, VerifyLayer, VerifyToken,
 };
+
+/// The word for an environment in keys, as the product's profile has it.
+fn word(environment: Environment) -> String {
+    let word = match environment {
+        Environment::Live => "live",
+        Environment::Staging => "stg",
+        Environment::Development => "dev",
+        Environment::Test => "test",
+    };
+    word.to_owned()
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -25,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let layer = VerifyLayer::new(VerifyConfig {
         node: node.parse()?,
         token: Some(VerifyToken::new(&token)?),
+        format: TokenFormat::new("asiri", word),
         carriers: vec![Carrier::Bearer],
         tenant_header: None,
         environment: None,

@@ -25,7 +25,8 @@ pub struct EmbeddedOptions {
     /// The environments that are served, by host or for all hosts.
     pub environments: ListenerEnvironments,
     /// Where a request came from: the peer of its connection, never a header. Proxies that the
-    /// plane trusts are looked through afterwards.
+    /// plane trusts are looked through afterwards, and believed when they say that a request
+    /// reached them without TLS.
     pub peer: PeerOf,
     /// For how long the body of a built-in operation may take to arrive whole.
     pub whole_body_timeout: Duration,
@@ -78,7 +79,7 @@ impl EmbeddedLayer {
             environments: options.environments,
             // both are for requests that are forwarded
             public_scheme: "http",
-            // how its callers come in is the application's affair
+            // of this listener nothing is known; what trusted proxies say is asked beside
             clear_text: ClearText::Never,
             max_body_bytes: MAX_BUILTIN_BODY_BYTES as u64,
             whole_body_timeout: options.whole_body_timeout,

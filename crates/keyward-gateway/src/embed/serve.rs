@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -23,6 +23,7 @@ use super::layer::Embedded;
 use super::strip::{strip_claims, strip_signs};
 use super::watch::Watch;
 use crate::answer::Refusal;
+use crate::client_address::Networks;
 use crate::lent::Peer;
 use crate::pipeline::{Entrance, Exchange, Staged};
 use crate::proxy::Loss;
@@ -73,7 +74,7 @@ where
         };
         let mut exchange = Exchange::begin(&self.plane, &arrival, entrance, &parts);
         let admitted = match peer {
-            Some(_) => admit(&self, &mut exchange, &mut parts, body).await,
+            Some(peer) => admit(&self, &mut exchange, peer, &mut parts, body).await,
             None => Err(unknown_peer().into()),
         };
         let (mut watch, body) = match admitted {
@@ -122,6 +123,12 @@ pub(super) fn name_host(parts: &mut Parts) {
     }
 }
 
+/// Whether a trusted proxy says that its client came without TLS. Of other peers nothing is known:
+/// the application may end TLS itself.
+pub(super) fn is_in_clear_text(proxies: &Networks, peer: IpAddr, headers: &HeaderMap) -> bool {
+    proxies.contains(peer) && proxies.came_in_clear_text(peer, headers)
+}
+
 fn unknown_peer() -> Error {
     Error::internal("the application does not tell where its requests come from")
 }
@@ -130,6 +137,7 @@ fn unknown_peer() -> Error {
 async fn admit<'p, B>(
     embedded: &'p Embedded,
     exchange: &mut Exchange<'p>,
+    peer: IpAddr,
     parts: &mut Parts,
     body: B,
 ) -> Staged<Admitted<B>>
@@ -137,6 +145,9 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    if is_in_clear_text(&embedded.plane.policy.trusted_proxies, peer, &parts.headers) {
+        exchange.refuse_clear_text(parts)?;
+    }
     let target = exchange.read(parts)?;
     let permit = exchange.permit(parts, target).await?;
     if let Some(name) = &permit.route().builtin {

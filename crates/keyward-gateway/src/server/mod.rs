@@ -58,7 +58,8 @@ pub(crate) enum ClearText {
     Never,
     /// Those of other machines.
     FromElsewhere,
-    /// Those of which a trusted proxy in front says so.
+    /// Those of which a trusted proxy in front says so, and those of other machines that are no
+    /// such proxy: nobody has ended TLS for them.
     AsProxiesSay,
 }
 
@@ -95,8 +96,10 @@ impl Arrival {
     pub(crate) fn is_in_clear_text(&self, proxies: &Networks, headers: &HeaderMap) -> bool {
         match self.listener.clear_text {
             ClearText::Never => false,
-            ClearText::FromElsewhere => !self.peer.is_loopback(),
-            ClearText::AsProxiesSay => proxies.came_in_clear_text(self.peer, headers),
+            ClearText::AsProxiesSay if proxies.contains(self.peer) => {
+                proxies.came_in_clear_text(self.peer, headers)
+            }
+            ClearText::FromElsewhere | ClearText::AsProxiesSay => !self.peer.is_loopback(),
         }
     }
 

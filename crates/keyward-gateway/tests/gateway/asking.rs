@@ -14,14 +14,15 @@ use serde_json::json;
 use keyward_core::clock::Clock;
 use keyward_core::environment::Environment;
 use keyward_core::ip::IpAllowlist;
+use keyward_core::key::TokenFormat;
 use keyward_core::lease::Lease;
 use keyward_core::time::Timestamp;
 use keyward_gateway::embed::{
     InvalidVerify, MAX_QUESTIONS, VerifyConfig, VerifyLayer, VerifyToken,
 };
 use keyward_gateway::{
-    BoxedBody, ConnectionLimits, DataPlane, FAILURE_BURST, Fallback, GatewayServer, InternalServer,
-    Networks, PlanePolicy, Protocols, RuntimeShape,
+    BoxedBody, ConnectionLimits, DataPlane, FAILURE_BURST, Fallback, GatewayOptions, GatewayServer,
+    InternalServer, Networks, PlanePolicy, Protocols, RuntimeShape,
 };
 
 use crate::embedded::{serve, tell};
@@ -32,7 +33,7 @@ struct Asking {
     world: World,
     plane: Arc<DataPlane>,
     gateway: GatewayServer,
-    _node: InternalServer,
+    node: InternalServer,
     address: SocketAddr,
 }
 
@@ -51,6 +52,7 @@ fn config(world: &World, node: SocketAddr, token: Option<&str>) -> VerifyConfig 
     VerifyConfig {
         node: format!("http://{node}").parse().unwrap(),
         token: token.map(|text| VerifyToken::new(text).unwrap()),
+        format: profile().token_format(),
         carriers: profile().keys.carriers,
         tenant_header: Some(HeaderName::from_static("x-org")),
         environment: Some(Environment::Live),
@@ -72,15 +74,41 @@ async fn application(config: VerifyConfig) -> SocketAddr {
 
 impl Asking {
     async fn start() -> Self {
+        Self::behind(Networks::default()).await
+    }
+
+    /// With a gateway and an application that believe these proxies.
+    async fn behind(proxies: Networks) -> Self {
         let world = World::new();
         let upstream = Upstream::start().await;
         let upstreams = vec![upstream_at(upstream.address)];
-        let plane = world.plane_with(upstreams, PlanePolicy::default(), Some("x-org"));
+        let policy = PlanePolicy { trusted_proxies: proxies.clone(), ..PlanePolicy::default() };
+        let plane = world.plane_with(upstreams, policy, Some("x-org"));
         let node = node(&plane);
         let token = world.admin_token(&["verify"], None);
-        let address = application(config(&world, node.local_addr(), Some(&token))).await;
-        let gateway = start(&plane, options());
-        Self { world, plane, gateway, _node: node, address }
+        let config = config(&world, node.local_addr(), Some(&token));
+        let address = application(VerifyConfig { trusted_proxies: proxies, ..config }).await;
+        let gateway = start(&plane, GatewayOptions { behind_tls: true, ..options() });
+        Self { world, plane, gateway, node, address }
+    }
+
+    /// Sends a request to both, who must answer it in the same words; gives the code.
+    async fn alike(&self, status: u16, line: &str, headers: &str) -> Option<String> {
+        let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+        let mine = raw(self.address, request.as_bytes()).await;
+        let theirs = raw(self.gateway.local_addr(), request.as_bytes()).await;
+        assert_eq!((mine.status, theirs.status), (status, status), "{request} {mine:?}");
+        for name in ["www-authenticate", "allow", "retry-after"] {
+            assert_eq!(mine.header(name), theirs.header(name), "{request}");
+        }
+        if status < 400 {
+            return None;
+        }
+        assert_eq!(mine.refusal(), theirs.refusal(), "{request}");
+        assert_eq!(mine.details(), theirs.details(), "{request}");
+        let message = |answer: &Answer| answer.json()["error"]["message"].clone();
+        assert_eq!(message(&mine), message(&theirs), "{request}");
+        Some(mine.refusal().1)
     }
 
     fn head(&self, line: &str, more: &str) -> String {
@@ -120,7 +148,6 @@ async fn it_refuses_what_the_gateway_refuses_in_the_same_words() {
     let torn = &token[..token.len() - 1];
     let key = |text: &str| format!("authorization: Bearer {text}\r\nx-org: lagos-pay\r\n");
     let good = key(&token);
-    let in_url = format!("GET /v1/reports?key={token}");
     let by_id = format!("authorization: Bearer {token}\r\nx-org: {TENANT}\r\n");
     let cases = [
         (200, "GET /v1/reports", good.clone()),
@@ -141,27 +168,87 @@ async fn it_refuses_what_the_gateway_refuses_in_the_same_words() {
         (405, "PATCH /v1/reports", good.clone()),
         (403, "GET /v1/audit", good.clone()),
         (400, "GET /v1//reports", good.clone()),
-        (400, in_url.as_str(), good.clone()),
     ];
     for (status, line, headers) in cases {
-        let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
-        let mine = raw(asking.address, request.as_bytes()).await;
-        let theirs = raw(asking.gateway.local_addr(), request.as_bytes()).await;
-        assert_eq!((mine.status, theirs.status), (status, status), "{request} {mine:?}");
-        if status >= 400 {
-            assert_eq!(mine.refusal(), theirs.refusal(), "{request}");
-            assert_eq!(mine.details(), theirs.details(), "{request}");
-            let message = |answer: &Answer| answer.json()["error"]["message"].clone();
-            assert_eq!(message(&mine), message(&theirs), "{request}");
-        }
-        for name in ["www-authenticate", "allow", "retry-after"] {
-            assert_eq!(mine.header(name), theirs.header(name), "{request}");
-        }
+        asking.alike(status, line, &headers).await;
     }
     let elsewhere = IpAllowlist::parse(&["203.0.113.0/24"]).unwrap();
     asking.world.change_key(|key| key.ip_allowlist = elsewhere);
     let answer = raw(asking.address, asking.head("GET /v1/reports", "").as_bytes()).await;
     assert_eq!(answer.refusal(), (403, "ip_not_allowed".to_owned(), "ip".to_owned()));
+}
+
+#[tokio::test]
+async fn a_key_in_an_address_is_refused_as_by_the_gateway() {
+    let asking = Asking::start().await;
+    let token = asking.world.token.clone();
+    let other = asking.world.key_of(Environment::Live);
+    let torn = &token[..token.len() - 1];
+    let referer = format!("referer: https://a.example/?k={token}\r\n");
+    let good = format!("authorization: Bearer {token}\r\nx-org: lagos-pay\r\n");
+    let twice = "content-type: a/b\r\ncontent-type: a/b\r\n";
+    for (path, headers) in [
+        (format!("/v1/reports?key={token}"), ""),
+        (format!("/v1/reports/{token}"), ""),
+        (format!("/v1/reports?key={}", token.replace('_', "%5F")), ""),
+        ("/v1/reports".to_owned(), referer.as_str()),
+        (format!("/v1/reports?key={other}"), ""),
+        (format!("/v1/reports?key={torn}"), ""),
+        (format!("/v1//reports?key={token}"), ""),
+        (format!("/v1/reports?key={token}"), twice),
+    ] {
+        let line = format!("GET {path}");
+        for key in ["", good.as_str()] {
+            let code = asking.alike(400, &line, &format!("{key}{headers}")).await;
+            assert_eq!(code.as_deref(), Some("credential_in_url"), "{line} {headers}");
+        }
+    }
+    asking.plane.drain_exposures();
+    let marked = format!("GET /v1/reports?key={token} HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(raw(asking.address, marked.as_bytes()).await.refusal().1, "credential_in_url");
+    assert_eq!(asking.plane.drain_exposures().len(), 0, "nobody tells the node");
+}
+
+#[tokio::test]
+async fn a_key_that_a_trusted_proxy_got_in_clear_text_is_refused_as_by_the_gateway() {
+    let asking = Asking::behind(Networks::new(vec!["127.0.0.0/8".parse().unwrap()])).await;
+    let good = format!("x-api-key: {}\r\nx-org: lagos-pay\r\n", asking.world.token);
+    let in_url = format!("GET /v1/reports?key={}", asking.world.token);
+    for (said, clear) in [
+        ("x-forwarded-proto: http\r\n", true),
+        ("x-forwarded-proto: https, HTTP\r\nx-forwarded-for: 203.0.113.9\r\n", true),
+        ("x-forwarded-proto: https\r\n", false),
+        ("x-forwarded-proto: http\r\nx-forwarded-for: ::1\r\n", false),
+        ("", false),
+    ] {
+        let (status, code) = if clear { (403, Some("tls_required")) } else { (200, None) };
+        let told = asking.alike(status, "GET /v1/reports", &format!("{good}{said}")).await;
+        assert_eq!(told.as_deref(), code, "{said}");
+        let told = asking.alike(401, "GET /v1/reports", said).await;
+        assert_eq!(told.as_deref(), Some("missing_api_key"), "{said}");
+        let code = if clear { "tls_required" } else { "credential_in_url" };
+        let status = if clear { 403 } else { 400 };
+        let told = asking.alike(status, &in_url, &format!("{good}{said}")).await;
+        assert_eq!(told.as_deref(), Some(code), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_peer_says_that_is_no_trusted_proxy_is_nothing() {
+    let asking = Asking::start().await;
+    let request = asking.head("GET /v1/reports", "x-forwarded-proto: http\r\n");
+    assert_eq!(raw(asking.address, request.as_bytes()).await.status, 200);
+}
+
+#[tokio::test]
+async fn under_a_format_of_another_product_nothing_passes() {
+    let asking = Asking::start().await;
+    let token = asking.world.admin_token(&["verify"], None);
+    let mut foreign = config(&asking.world, asking.node.local_addr(), Some(&token));
+    foreign.format = TokenFormat::new("other", |environment| environment.as_str().to_owned());
+    let address = application(foreign).await;
+    let answer = raw(address, asking.head("GET /v1/reports", "").as_bytes()).await;
+    assert_eq!(answer.refusal(), (500, "internal".to_owned(), "-".to_owned()));
 }
 
 #[tokio::test]

@@ -16,10 +16,11 @@ use tokio::sync::{Notify, oneshot};
 use keyward_core::Caller;
 use keyward_core::environment::Environment;
 use keyward_core::ip::IpAllowlist;
+use keyward_core::key::Exposure;
 use keyward_core::lease::Lease;
 use keyward_core::time::Timestamp;
 use keyward_gateway::embed::{EmbeddedLayer, EmbeddedOptions};
-use keyward_gateway::{DataPlane, GatewayServer, Peer, PlanePolicy};
+use keyward_gateway::{DataPlane, GatewayOptions, GatewayServer, Networks, Peer, PlanePolicy};
 
 use crate::support::*;
 
@@ -70,14 +71,20 @@ struct Application {
 
 impl Application {
     async fn start(router: Router, tenant_header: Option<&str>) -> Self {
+        Self::behind(Networks::default(), router, tenant_header).await
+    }
+
+    /// With a plane that believes these proxies.
+    async fn behind(proxies: Networks, router: Router, tenant_header: Option<&str>) -> Self {
         let world = World::new();
         let upstream = Upstream::start().await;
         let upstreams = vec![upstream_at(upstream.address)];
-        let plane = world.plane_with(upstreams, PlanePolicy::default(), tenant_header);
-        let options = by_connection(EmbeddedOptions::new(live()));
-        let layer = EmbeddedLayer::new(Arc::clone(&plane), options);
+        let policy = PlanePolicy { trusted_proxies: proxies, ..PlanePolicy::default() };
+        let plane = world.plane_with(upstreams, policy, tenant_header);
+        let by_connection = by_connection(EmbeddedOptions::new(live()));
+        let layer = EmbeddedLayer::new(Arc::clone(&plane), by_connection);
         let address = serve(router.layer(layer)).await;
-        let gateway = start(&plane, crate::support::options());
+        let gateway = start(&plane, GatewayOptions { behind_tls: true, ..options() });
         Self { world, plane, address, gateway }
     }
 
@@ -169,6 +176,60 @@ async fn it_refuses_what_the_gateway_refuses_in_the_same_words() {
     let (mine, theirs) = both(&app, request.as_bytes()).await;
     assert_eq!(mine.refusal(), (503, "unavailable".to_owned(), "-".to_owned()));
     assert_eq!(mine.refusal(), theirs.refusal());
+}
+
+/// What became known about the key since the last time.
+fn exposed(app: &Application) -> Vec<Exposure> {
+    let rows = app.plane.drain_exposures();
+    assert!(rows.iter().all(|row| row.key == app.world.authority.id));
+    rows.into_iter().map(|row| row.exposed.by).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_a_trusted_proxy_got_in_clear_text_is_refused_and_kept() {
+    let proxies = Networks::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let app = Application::behind(proxies, Router::new().fallback(any(tell)), None).await;
+    for said in ["http", "https, HTTP", "http\r\nx-forwarded-for: 203.0.113.9"] {
+        let said = format!("x-forwarded-proto: {said}\r\n");
+        // an operation of the product's own is no exception
+        for line in ["GET /v1/reports", "GET /v1/openapi.json", "GET /v1//reports"] {
+            let request = app.head(line, &said);
+            let mine = raw(app.address, &request).await;
+            assert_eq!(mine.refusal(), (403, "tls_required".to_owned(), "-".to_owned()));
+            assert_eq!(exposed(&app), [Exposure::ClearText], "{line} {said}");
+            let theirs = raw(app.gateway.local_addr(), &request).await;
+            assert_eq!(mine.refusal(), theirs.refusal(), "{line} {said}");
+            assert_eq!(exposed(&app), [Exposure::ClearText], "{line} {said}");
+        }
+        let bare = format!("GET /v1/reports HTTP/1.1\r\nhost: a\r\n{said}\r\n");
+        assert_eq!(raw(app.address, bare.as_bytes()).await.refusal().1, "missing_api_key");
+    }
+    for said in ["https", "http, https", "http\r\nx-forwarded-for: 127.0.0.1"] {
+        let said = format!("x-forwarded-proto: {said}\r\n");
+        raw(app.address, &app.head("GET /v1/reports", &said)).await.told();
+    }
+    raw(app.address, &app.head("GET /v1/reports", "")).await.told();
+    assert_eq!(exposed(&app), []);
+}
+
+#[tokio::test]
+async fn of_peers_that_are_no_trusted_proxies_the_layer_knows_nothing() {
+    let world = World::new();
+    let policy = PlanePolicy {
+        trusted_proxies: Networks::new(vec!["127.0.0.0/8".parse().unwrap()]),
+        ..PlanePolicy::default()
+    };
+    let plane = world.plane_with(Vec::new(), policy, None);
+    // a client of another machine, which may have come by the application's own TLS
+    let elsewhere = EmbeddedOptions::new(live()).peer(|_| Some([203, 0, 113, 9].into()));
+    let layer = EmbeddedLayer::new(Arc::clone(&plane), elsewhere);
+    let address = serve(Router::new().fallback(any(tell)).layer(layer)).await;
+    for said in ["", "x-forwarded-proto: http\r\n"] {
+        let token = &world.token;
+        let head = format!("GET /v1/reports HTTP/1.1\r\nhost: a\r\nx-api-key: {token}\r\n{said}");
+        raw(address, format!("{head}\r\n").as_bytes()).await.told();
+    }
+    assert_eq!(plane.drain_exposures().len(), 0);
 }
 
 #[tokio::test]

@@ -19,11 +19,18 @@ async fn an4_a_key_in_an_address_or_from_a_page_is_refused_and_kept() {
     let stage = stage().await;
     let token = stage.world.token.clone();
     let referer = format!("referer: https://a.example/?k={token}\r\n");
+    let encoded = token.replace('_', "%5F");
+    let hidden = format!("referer: https://a.example/\r\nreferer: https://ü.example/{encoded}\r\n");
     for (path, headers) in [
         (format!("/v1/reports?key={token}"), ""),
         (format!("/v1/reports/{token}"), ""),
         (format!("/v1/reports?key={}", token.replace('_', "%5F")), ""),
         ("/v1/reports".to_owned(), referer.as_str()),
+        ("/v1/reports".to_owned(), hidden.as_str()),
+        // exposed, whatever else is wrong with the address
+        (format!("//v1/reports?key={token}"), ""),
+        (format!("/v1/../reports?key={}", token.replace('_', "%5F")), ""),
+        (format!("http://elsewhere.example/v1/reports?key={token}"), ""),
     ] {
         let answer = stage.send_bare("GET", &path, headers).await;
         assert_eq!(answer.refusal().1, "credential_in_url");
@@ -43,7 +50,7 @@ async fn an4_a_key_in_an_address_or_from_a_page_is_refused_and_kept() {
     stage.send("GET", "/v1/reports", "").await.told();
     assert_eq!(exposed(&stage), []);
     let metrics = metrics_of(&stage.plane);
-    for line in ["{by=\"url\"} 4", "{by=\"browser\"} 1", "{by=\"clear_text\"} 0"] {
+    for line in ["{by=\"url\"} 8", "{by=\"browser\"} 1", "{by=\"clear_text\"} 0"] {
         assert!(
             metrics.contains(&format!("keyward_gateway_keys_exposed_total{line}")),
             "{metrics}"
@@ -111,5 +118,43 @@ async fn an3_a_listener_without_tls_refuses_the_keys_of_other_machines() {
     assert_eq!(exposed(&stage), [Exposure::ClearText]);
     let here = raw(SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), port), head.as_bytes());
     here.await.told();
+    assert_eq!(exposed(&stage), []);
+}
+
+/// A gateway that proxies stand in front of may be reached past them as well.
+#[tokio::test]
+async fn an3_what_comes_past_the_declared_proxies_came_without_tls() {
+    let Some(address) = other_address() else {
+        eprintln!("skipped: this machine has no address that others could reach");
+        return;
+    };
+    let world = World::new();
+    let upstream = Upstream::start().await;
+    let policy = PlanePolicy {
+        trusted_proxies: Networks::new(vec!["198.51.100.0/24".parse().unwrap()]),
+        ..PlanePolicy::default()
+    };
+    let plane = world.plane_with(vec![upstream_at(upstream.address)], policy, None);
+    let any = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
+    let mut options = options();
+    options.behind_tls = true;
+    let server = keyward_gateway::GatewayServer::bind(&[any], plane.clone(), options).unwrap();
+    let port = server.local_addr().port();
+    let stage = Stage { world, plane, server, upstream };
+    let elsewhere = SocketAddr::new(address.ip(), port);
+    let here = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), port);
+    let key = format!("x-api-key: {}\r\n", stage.world.token);
+    for said in ["", "x-forwarded-proto: https\r\n", "x-forwarded-for: 127.0.0.1\r\n"] {
+        for path in ["/v1/reports", "//v1/reports"] {
+            let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{said}{key}\r\n");
+            let (status, code, _) = raw(elsewhere, head.as_bytes()).await.refusal();
+            assert_eq!((status, code.as_str()), (403, "tls_required"), "{said}");
+            assert_eq!(exposed(&stage), [Exposure::ClearText]);
+        }
+    }
+    assert_eq!(stage.upstream.requests(), 0);
+    // a proxy on the machine itself
+    let head = format!("GET /v1/reports HTTP/1.1\r\nhost: a\r\n{key}\r\n");
+    raw(here, head.as_bytes()).await.told();
     assert_eq!(exposed(&stage), []);
 }

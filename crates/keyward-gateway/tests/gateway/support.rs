@@ -248,6 +248,7 @@ impl World {
             keyward_core::Result<Response<Bytes>>,
         > {
             Box::pin(async move {
+                assert_ne!(call.query, "faulty", "a fault that a test asks for");
                 let text = format!("{} {} {}", call.name, call.path, call.caller.tenant);
                 Ok(Response::new(Bytes::from(text)))
             })

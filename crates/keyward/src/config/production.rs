@@ -22,6 +22,7 @@ pub(crate) fn listening_problems(settings: &Settings) -> Vec<Problem> {
     let gateway = settings.gateway.listener.iter();
     let behind_proxy = settings.gateway.behind_proxy;
     let gateway = gateway.map(|it| (it.listen, "gateway", behind_proxy || it.tls.is_on()));
+    let unnamed = unnamed_proxies_problem(settings);
     std::iter::once(control)
         .chain(gateway)
         .filter(|(address, _, is_safe)| !address.ip().is_loopback() && !is_safe)
@@ -42,7 +43,24 @@ pub(crate) fn listening_problems(settings: &Settings) -> Vec<Problem> {
             );
             Problem::new(text, fix)
         })
+        .chain(unnamed)
         .collect()
+}
+
+/// A gateway that knows no proxy cannot tell who has come through one, and refuses every key.
+fn unnamed_proxies_problem(settings: &Settings) -> Option<Problem> {
+    let gateway = &settings.gateway;
+    if !gateway.behind_proxy || !gateway.trusted_proxies.is_empty() {
+        return None;
+    }
+    let is_reached = |listen: &SocketAddr| !listen.ip().is_loopback();
+    let mut plain = gateway.listener.iter().filter(|it| !it.tls.is_on()).map(|it| it.listen);
+    let address = plain.find(is_reached)?;
+    let text = format!(
+        "gateway listens on {address} behind a proxy, and no proxy is named: keys that other \
+         machines send there would cross the network in clear text"
+    );
+    Some(Problem::new(text, "name the networks of your proxies in gateway.trusted-proxies"))
 }
 
 /// What must be mended before real customers are served. The rights of the database role are

@@ -69,6 +69,13 @@ fn f1_clear_text_beyond_this_machine_is_refused_everywhere() {
     assert!(problems[0].fix.contains("--control-behind-proxy"), "{}", problems[0].fix);
     settings.gateway.behind_proxy = true;
     settings.control.behind_proxy = true;
+    let problems = listening_problems(&settings);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].fix.contains("gateway.trusted-proxies"), "{}", problems[0].fix);
+    settings.gateway.listener[0].listen = "127.0.0.1:8788".parse().unwrap();
+    assert_eq!(listening_problems(&settings), []);
+    settings.gateway.listener[0].listen = "[::]:8788".parse().unwrap();
+    settings.gateway.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
     assert_eq!(listening_problems(&settings), []);
 }
 

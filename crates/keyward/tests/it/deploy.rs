@@ -209,10 +209,13 @@ fn the_defaults_of_the_chart_are_in_its_schema() {
     let problems = |values: &Value| -> Vec<String> {
         validator.iter_errors(values).map(|error| error.instance_path().to_string()).collect()
     };
-    // these two must be given, and nothing else
-    assert_eq!(problems(&values), ["/publicUrl", "/upstreams"]);
+    // these three must be given, and nothing else
+    let mut missing = problems(&values);
+    missing.sort();
+    assert_eq!(missing, ["/gateway/trustedProxies", "/publicUrl", "/upstreams"]);
     let mut given = values.clone();
     given["publicUrl"] = "https://keys.example.com".into();
+    given["gateway"]["trustedProxies"] = serde_json::json!(["10.0.0.0/8"]);
     given["upstreams"] =
         serde_json::json!([{ "environments": ["live"], "url": "http://reports:9000" }]);
     assert_eq!(problems(&given), [""; 0]);

@@ -19,17 +19,20 @@ use keyward_core::clock::Clock;
 use keyward_core::environment::Environment;
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::id::RequestId;
+use keyward_core::key::TokenFormat;
 use keyward_core::profile::Carrier;
 use keyward_layer::{Gate, Gated};
 
 use super::body::{BoxError, EmbeddedBody};
 use super::layer::PeerOf;
+use super::serve::is_in_clear_text;
 use super::strip::{strip_claims, strip_signs};
 use crate::answer::{Refusal, mark, scheme};
+use crate::carrier::{self, Carried};
 use crate::client_address::Networks;
 use crate::failed_callers::FailedCallers;
 use crate::lent::Peer;
-use crate::pipeline::Staged;
+use crate::pipeline::{Staged, tls_required};
 use crate::request_id::{self, X_REQUEST_ID};
 
 use client::{Node, NodeError};
@@ -47,6 +50,9 @@ pub struct VerifyConfig {
     /// An admin token with the scope `verify`. Absent where the node's settings let this network
     /// verify without one.
     pub token: Option<VerifyToken>,
+    /// How the product's keys look, by prefix and words of its profile: one that stands in an
+    /// address is refused. With a format that is not the product's every request is.
+    pub format: TokenFormat,
     /// Where a request may carry its key.
     pub carriers: Vec<Carrier>,
     /// The header that must name the key's tenant, if the product has one.
@@ -55,7 +61,7 @@ pub struct VerifyConfig {
     pub environment: Option<Environment>,
     /// Where a request came from: the peer of its connection, never a header.
     pub peer: PeerOf,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Networks,
     /// For how long the node may take to answer, the wait for a turn included.
     pub timeout: Duration,
@@ -102,7 +108,8 @@ pub enum InvalidVerify {
 /// Nothing is kept: the node is asked about every request, and while it does not answer every
 /// request is refused with 503. What the service gets, and what callers are told, is as with
 /// [`EmbeddedLayer`](super::EmbeddedLayer); built-in operations of the product are the service's
-/// own, and an answer that streams goes on although its key is revoked meanwhile.
+/// own, and an answer that streams goes on although its key is revoked meanwhile. A key that others
+/// may have seen is refused, but not marked as exposed: the node is not told of it.
 #[derive(Clone)]
 pub struct VerifyLayer(Arc<Verify>);
 
@@ -172,7 +179,9 @@ where
 impl Verify {
     /// Asks the node, and tells the application who calls.
     async fn admit(&self, parts: &mut Parts, id: RequestId) -> Staged<()> {
-        let client = self.client(parts)?;
+        let peer = self.peer(parts)?;
+        self.refuse_clear_text(parts, peer)?;
+        let client = self.config.trusted_proxies.client(peer, &parts.headers);
         let caller = self.ask(parts, client, id).await?;
         strip_claims(&mut parts.headers, self.config.tenant_header.as_ref());
         parts.extensions.insert(Peer(client));
@@ -180,11 +189,21 @@ impl Verify {
         Ok(())
     }
 
-    fn client(&self, parts: &Parts) -> Result<IpAddr, Error> {
+    fn peer(&self, parts: &Parts) -> Result<IpAddr, Error> {
         let unknown =
             || Error::internal("the application does not tell where its requests come from");
-        let peer = (self.config.peer)(parts).ok_or_else(unknown)?;
-        Ok(self.config.trusted_proxies.client(peer, &parts.headers))
+        (self.config.peer)(parts).ok_or_else(unknown)
+    }
+
+    /// As the gateway does; one without a key learns what any such request learns.
+    fn refuse_clear_text(&self, parts: &Parts, peer: IpAddr) -> Result<(), Error> {
+        if !is_in_clear_text(&self.config.trusted_proxies, peer, &parts.headers) {
+            return Ok(());
+        }
+        match carrier::credential(&parts.headers, &self.config.carriers) {
+            Carried::Nothing => Ok(()),
+            Carried::One(_) | Carried::Several | Carried::Unreadable => Err(tls_required()),
+        }
     }
 
     async fn ask(&self, parts: &Parts, client: IpAddr, id: RequestId) -> Staged<Caller> {

@@ -17,6 +17,7 @@ use keyward_core::path::{Target, credential_in_url};
 use super::VerifyConfig;
 use super::client::NodeError;
 use crate::carrier::{self, Carried};
+use crate::pipeline::key_in_address;
 use crate::proxy::check_headers;
 
 /// A request as the node is asked about it.
@@ -32,7 +33,11 @@ impl<'r> Question<'r> {
     pub(super) fn read(config: &VerifyConfig, parts: &'r Parts, client: IpAddr) -> Result<Self> {
         let header = config.tenant_header.as_ref();
         let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
-        let target = Target::parse(text)?;
+        let target = Target::parse(text);
+        if key_in_address(text, target.ok(), &parts.headers, &config.format).is_some() {
+            return Err(credential_in_url());
+        }
+        let target = target?;
         let named = parts.headers.get(HOST).map(http::HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
         if parts.uri.authority().is_some_and(|authority| differs(authority.as_str())) {
@@ -41,9 +46,6 @@ impl<'r> Question<'r> {
         }
         check_headers(&parts.headers, header)?;
         let key = presented(config, parts)?;
-        if target.query.is_some_and(|query| query.contains(key)) {
-            return Err(credential_in_url());
-        }
         let tenant = header.and_then(|name| one_value(parts, name));
         Ok(Self {
             from_browser: carrier::is_from_browser(&parts.headers),
@@ -94,6 +96,9 @@ impl<'r> Question<'r> {
         }
         if refused || answer.code != VALID {
             return Err(refusal(answer));
+        }
+        if config.format.parse(&self.asked.key).is_err() {
+            return Err(foreign_format());
         }
         caller(answer, request_id)
             .ok_or_else(|| crate::authority::unavailable().because("verify named no caller"))
@@ -152,6 +157,14 @@ fn refusal(answer: &VerifyResponse<'_>) -> Error {
         Some(failed) => error.with("failed", failed.as_ref()),
         None => error,
     }
+}
+
+/// The refusal of a good key of another format than the layer was given, which does not see such
+/// keys in addresses.
+fn foreign_format() -> Error {
+    let text = "the format of the layer is not that of the keys its node knows";
+    tracing::error!("{text}");
+    Error::internal(text)
 }
 
 fn caller(answer: &VerifyResponse<'_>, request_id: RequestId) -> Option<Caller> {
