@@ -1,6 +1,7 @@
 //! Bytes as the corpora write them, and conversations with whoever reads them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -58,6 +59,16 @@ pub(crate) async fn converse_on(mut stream: TcpStream, bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&received).into_owned();
     assert!(closed.is_ok(), "the connection stays open behind {text:?}");
     text
+}
+
+/// The same, for no longer than a while: who reads on may wait for what never comes.
+pub(crate) async fn converse_for(limit: Duration, address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let _ = stream.write_all(bytes).await;
+    let mut received = Vec::new();
+    let _ = timeout(limit, stream.read_to_end(&mut received)).await;
+    String::from_utf8_lossy(&received).into_owned()
 }
 
 /// The statuses of all answers in what was received.

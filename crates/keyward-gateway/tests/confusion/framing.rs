@@ -27,7 +27,7 @@ const NO_TRAILERS: [&str; 7] = [
 ];
 
 /// The bytes of a case: the request, and one more that follows it on the connection.
-fn conversation(number: usize, case: &Case, token: &str) -> Vec<u8> {
+pub(crate) fn conversation(number: usize, case: &Case, token: &str) -> Vec<u8> {
     let (before, after) = (&case.before, &case.after);
     let name = |part: &str| {
         format!("host: api.test\r\nauthorization: Bearer {token}\r\nx-case: {number}{part}\r\n")
@@ -93,7 +93,7 @@ async fn read_by(maker: Maker) {
     assert!(wrong.is_empty(), "{maker} disagrees about {count} of {}:\n{list}", cases.len());
 }
 
-fn foreign_trailer(entry: &Value) -> Option<String> {
+pub(crate) fn foreign_trailer(entry: &Value) -> Option<String> {
     let trailers = entry["trailers"].as_array().into_iter().flatten();
     let mut names = trailers.filter_map(Value::as_str);
     let foreign = names.find(|name| NO_TRAILERS.contains(name))?;

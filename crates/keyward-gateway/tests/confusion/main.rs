@@ -13,6 +13,7 @@ mod addresses;
 mod conversation;
 mod framing;
 mod framing_cases;
+mod fronts;
 mod headers;
 mod paths;
 #[expect(dead_code, reason = "shared with the tests of the gateway, which use the rest")]

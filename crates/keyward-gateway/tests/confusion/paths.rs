@@ -18,7 +18,7 @@ const ROUTES: [(&str, &str); 4] = [
     ("/v1/reports/{id}/files/{name}", "file"),
 ];
 /// Where Debian keeps the modules of Apache.
-const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
+pub(crate) const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
 
 /// A target, and what must come of it: the name of a route, or the code of a refusal.
 struct Case {
