@@ -1,6 +1,8 @@
 //! Proxies of other makers with the samples of `deploy/proxies`, a real data plane and a real
 //! upstream. Of a sample only addresses are changed.
 
+mod samples;
+
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -87,8 +89,7 @@ impl Sample {
             Self::HaProxy => "haproxy/haproxy.cfg",
             Self::Apache => "apache/keyward.conf",
         };
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/proxies");
-        std::fs::read_to_string(format!("{folder}/{file}")).unwrap()
+        sample_text(file)
     }
 
     /// The sample with other addresses, in what its program needs around it.
@@ -120,6 +121,11 @@ impl Sample {
             Self::Apache => format!("{APACHE_MAIN}{}", text(&[gateway, listen])),
         }
     }
+}
+
+fn sample_text(file: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/proxies");
+    std::fs::read_to_string(format!("{folder}/{file}")).unwrap()
 }
 
 /// Where a proxy finds the others.
@@ -267,9 +273,14 @@ async fn nothing_a_client_says_of_itself_reaches_the_api() {
                   Keyward-Actor: evil\r\nKeyward-Request-Id: evil\r\nKeyward-Assertion: evil\r\n\
                   keyward_tenant: evil\r\nkeyward_scopes: evil\r\nKeyward-Decision: evil\r\n\
                   Keyward-Proxy-Token: evil\r\nX-Tenant-Id: evil\r\nX_Tenant_Id: evil\r\n\
+                  X-Tenant_Id: evil\r\nX_Tenant-Id: evil\r\n\
                   X-Organization-Id: evil\r\nX-User-Email: evil\r\nX-User-Id: evil\r\n\
-                  X-Http-Method-Override: evil\r\nX-Rewrite-Url: /evil\r\n\
-                  X-Original-Url: /evil\r\nX-Original-Uri: /evil\r\nX-Forwarded-Uri: /evil\r\n\
+                  X-User-Name: evil\r\nX_User-Name: evil\r\nRemote-User: evil\r\n\
+                  Remote_User: evil\r\nX_Remote_User: evil\r\nX-Forwarded-User: evil\r\n\
+                  X_Forwarded_User: evil\r\nX-Http-Method-Override: evil\r\n\
+                  X_Http_Method_Override: evil\r\nX-Rewrite-Url: /evil\r\n\
+                  X_Rewrite_Url: /evil\r\nX-Original-Url: /evil\r\nX_Original_Url: /evil\r\n\
+                  X-Original-Uri: /evil\r\nX-Forwarded-Uri: /evil\r\n\
                   X-Forwarded-Method: DELETE\r\nX-Original-Method: DELETE\r\n\
                   X-Forwarded-For: 198.51.100.66\r\n";
     for sample in ALL {
