@@ -12,7 +12,7 @@ static ONCE: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("idempoten
 
 /// Headers that end here: those of one hop, of framing, of credentials, and those with which an
 /// upstream could be told another caller, address, method or path than the one that was decided.
-const ENDS_HERE: [&str; 38] = [
+const ENDS_HERE: [&str; 39] = [
     "authorization",
     "cf-connecting-ip",
     "client-ip",
@@ -43,6 +43,7 @@ const ENDS_HERE: [&str; 38] = [
     "x-method-override",
     "x-organization-id",
     "x-original-host",
+    "x-original-method",
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
@@ -56,14 +57,20 @@ const ENDS_HERE_PREFIXES: [&str; 4] = ["keyward-", "proxy-", "x-forwarded-", "x-
 
 /// Of these, what another proxy that forwards must take away by name: what tells an upstream who
 /// calls, and what could tell it another method or path.
-pub(crate) const SPEAKS_OF_CALLER: [&str; 13] = [
+pub(crate) const SPEAKS_OF_CALLER: [&str; 19] = [
     "authorization",
     "remote-user",
     "x-api-key",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-organization-id",
+    "x-original-host",
+    "x-original-method",
     "x-original-uri",
     "x-original-url",
     "x-remote-user",
