@@ -34,7 +34,7 @@ impl Doors {
             trusted_proxies: Networks::new(trusted.iter().map(|text| network(text)).collect()),
             ..PlanePolicy::default()
         };
-        let plane = world.plane_with(vec![upstream_at(witness.address)], policy, None);
+        let plane = world.plane_with(witness.upstreams(), policy, None);
         let listen = |address: &str| {
             let address: SocketAddr = address.parse().unwrap();
             GatewayServer::bind(&[address], plane.clone(), options()).unwrap()

@@ -71,7 +71,7 @@ async fn ask(address: SocketAddr, number: usize, case: &Case, token: &str) -> (u
 async fn read_by(maker: Maker) {
     let Some(witness) = Witness::start(maker).await else { return };
     let world = World::new();
-    let plane = world.plane(vec![upstream_at(witness.address)]);
+    let plane = world.plane(witness.upstreams());
     let server = start(&plane, options());
     let cases = framing_cases::all();
     assert!(cases.len() >= FEWEST, "{} mutations", cases.len());
@@ -98,6 +98,11 @@ pub(crate) fn foreign_trailer(entry: &Value) -> Option<String> {
     let mut names = trailers.filter_map(Value::as_str);
     let foreign = names.find(|name| NO_TRAILERS.contains(name))?;
     Some(format!("the upstream was sent the trailer {foreign}: {entry}"))
+}
+
+#[tokio::test]
+async fn every_framing_is_read_alike_by_hyper_over_http2() {
+    read_by(Maker::HyperOverHttp2).await;
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Chain {
     async fn start(front: Front, maker: Maker, tenant_header: Option<&str>) -> Option<Self> {
         let witness = Witness::start(maker).await?;
         let world = World::new();
-        let upstreams = vec![upstream_at(witness.address)];
+        let upstreams = witness.upstreams();
         let plane = world.plane_with(upstreams, PlanePolicy::default(), tenant_header);
         let server = start(&plane, options());
         let gateway = server.local_addr().to_string();

@@ -279,7 +279,7 @@ pub(crate) fn pass_pause(world: &World) {
 async fn truthful(maker: Maker) {
     let Some(witness) = Witness::start(maker).await else { return };
     let world = World::new();
-    let config = vec![upstream_at(witness.address)];
+    let config = witness.upstreams();
     let plane = world.plane_with(config, PlanePolicy::default(), Some(TENANT_HEADER));
     let server = start(&plane, options());
     let other = world.key_of(keyward_core::environment::Environment::Live);
@@ -331,6 +331,11 @@ fn judge(cases: &[Case], ids: &[String], executed: &Executed, truth: &Truth) -> 
         }
     }
     wrong
+}
+
+#[tokio::test]
+async fn every_header_is_truthful_to_hyper_over_http2() {
+    truthful(Maker::HyperOverHttp2).await;
 }
 
 #[tokio::test]

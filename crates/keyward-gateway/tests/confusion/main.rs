@@ -11,6 +11,9 @@
 
 mod addresses;
 mod conversation;
+#[expect(dead_code, reason = "shared with the tests of the gateway, which use the rest")]
+#[path = "../gateway/frames.rs"]
+mod frames;
 mod framing;
 mod framing_cases;
 mod fronts;

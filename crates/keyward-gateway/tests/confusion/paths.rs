@@ -7,6 +7,7 @@ use keyward_testkit::{Program, ServerProcess};
 use serde_json::Value;
 
 use crate::conversation::{converse, percent_decoded, statuses, unescape};
+use crate::frames::{END_HEADERS, END_STREAM, Fate, HEADERS, Wire, block};
 use crate::support::*;
 use crate::witness::{Executed, Maker, Witness, values};
 
@@ -30,6 +31,14 @@ struct Case {
 impl Case {
     fn is_permitted(&self) -> bool {
         ROUTES.iter().any(|(_, name)| *name == self.verdict)
+    }
+
+    fn is_permitted_over_http2(&self) -> bool {
+        self.is_permitted() && self.target.starts_with(b"/")
+    }
+
+    fn has_fragment(&self) -> bool {
+        self.target.contains(&b'#')
     }
 
     fn request(&self, number: usize, token: &str, more: &str) -> Vec<u8> {
@@ -88,7 +97,7 @@ fn of_case(executed: &Executed, number: usize) -> &[Value] {
 async fn straight(maker: Maker) {
     let Some(witness) = Witness::start(maker).await else { return };
     let world = World::new();
-    let plane = world.plane(vec![upstream_at(witness.address)]);
+    let plane = world.plane(witness.upstreams());
     let server = start(&plane, options());
     let mut client = Client::connect(server.local_addr()).await;
     let cases = corpus();
@@ -129,6 +138,11 @@ async fn straight(maker: Maker) {
 }
 
 #[tokio::test]
+async fn every_path_is_read_alike_by_hyper_over_http2() {
+    straight(Maker::HyperOverHttp2).await;
+}
+
+#[tokio::test]
 async fn every_path_is_read_alike_by_hyper() {
     straight(Maker::Hyper).await;
 }
@@ -148,12 +162,72 @@ async fn every_path_is_read_alike_by_python() {
     straight(Maker::Python).await;
 }
 
+/// Every case by a caller that speaks HTTP/2, on a connection of its own: what is wrong with the
+/// bytes of a field may end it. There a target begins with a slash, and a fragment is cut off where
+/// the fields are read, before anything is decided.
+async fn over_http2(maker: Maker) {
+    let Some(witness) = Witness::start(maker).await else { return };
+    let world = World::new();
+    let plane = world.plane(witness.upstreams());
+    let mut options = options();
+    options.protocols.h2c = true;
+    let server = start(&plane, options);
+    let cases = corpus();
+    let mut wrong = Vec::new();
+    for (number, case) in cases.iter().enumerate() {
+        let (number, bearer) = (number.to_string(), format!("Bearer {}", world.token));
+        let fields: [(&str, &[u8]); 6] = [
+            (":method", b"GET"),
+            (":scheme", b"http"),
+            (":authority", b"api.test"),
+            (":path", &case.target),
+            ("authorization", bearer.as_bytes()),
+            ("x-case", number.as_bytes()),
+        ];
+        let mut wire = Wire::open(server.local_addr(), &[]).await;
+        wire.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&fields)).await;
+        let fate = wire.fate(1).await;
+        if !case.has_fragment() && (fate == Fate::Answered) != case.is_permitted_over_http2() {
+            wrong.push(format!("{}: {fate:?} instead of {}", case.text, case.verdict));
+        }
+    }
+    let executed = witness.executed().await;
+    for (number, case) in cases.iter().enumerate() {
+        let entries = of_case(&executed, number);
+        let allowed = usize::from(case.is_permitted_over_http2() || case.has_fragment());
+        if entries.len() > allowed || (entries.len() < allowed && !case.has_fragment()) {
+            wrong.push(format!("{}: executed {} times", case.text, entries.len()));
+        }
+        for entry in entries {
+            if let Err(what) = check_execution(&world, entry) {
+                wrong.push(format!("{}: {what}", case.text));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{maker} disagrees with callers of HTTP/2:\n{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_path_over_http2_is_read_alike_by_hyper() {
+    over_http2(Maker::Hyper).await;
+}
+
+#[tokio::test]
+async fn every_path_over_http2_is_read_alike_by_hyper_over_http2() {
+    over_http2(Maker::HyperOverHttp2).await;
+}
+
+#[tokio::test]
+async fn every_path_over_http2_is_read_alike_by_nginx() {
+    over_http2(Maker::Nginx).await;
+}
+
 /// Every case through a proxy, which may refuse it or write it anew. Whatever reaches the gateway
 /// then is decided and executed as one.
 async fn through(front: Program, template: &str, maker: Maker) {
     let Some(witness) = Witness::start(maker).await else { return };
     let world = World::new();
-    let plane = world.plane(vec![upstream_at(witness.address)]);
+    let plane = world.plane(witness.upstreams());
     let server = start(&plane, options());
     let gateway = server.local_addr().to_string();
     let values = [("gateway", gateway.as_str()), ("modules", APACHE_MODULES)];

@@ -11,17 +11,21 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use keyward_gateway::{UpstreamConfig, UpstreamProtocol};
 use keyward_testkit::{Program, ServerProcess};
 
 use crate::conversation::{converse, percent_decoded};
+use crate::support::upstream_at;
 
 /// The pause between two looks into a log.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Streams that an upstream lets the gateway take back; servers end the connection at twenty.
+const RESETS: usize = 10_000;
 /// The case of the requests that end a log.
 const LAST: &str = "last";
 
@@ -29,6 +33,8 @@ const LAST: &str = "last";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Maker {
     Hyper,
+    /// The same over HTTP/2.
+    HyperOverHttp2,
     Nginx,
     Node,
     Python,
@@ -44,6 +50,7 @@ impl Display for Maker {
 /// headers and body. A request whose body breaks off is not executed.
 pub(crate) struct Witness {
     pub(crate) address: SocketAddr,
+    protocol: UpstreamProtocol,
     log: Log,
 }
 
@@ -59,16 +66,32 @@ impl Witness {
     /// Starts one; nothing when its program is not on this machine.
     pub(crate) async fn start(maker: Maker) -> Option<Self> {
         let (program, source) = match maker {
-            Maker::Hyper => return Some(Self::on_hyper().await),
+            Maker::Hyper => return Some(Self::on_hyper(UpstreamProtocol::Http1).await),
+            Maker::HyperOverHttp2 => return Some(Self::on_hyper(UpstreamProtocol::Http2).await),
             Maker::Nginx => (Program::Nginx, include_str!("upstreams/nginx.conf")),
             Maker::Node => (Program::Node, include_str!("upstreams/server.mjs")),
             Maker::Python => (Program::Python, include_str!("upstreams/server.py")),
         };
         let process = ServerProcess::start(program, source, &[]).await?;
-        Some(Self { address: process.address(), log: Log::File(process) })
+        let (address, protocol) = (process.address(), UpstreamProtocol::Http1);
+        Some(Self { address, protocol, log: Log::File(process) })
     }
 
-    async fn on_hyper() -> Self {
+    /// Where the gateway finds it, and what it speaks there.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamConfig> {
+        let mut upstream = upstream_at(self.address);
+        upstream.protocol = self.protocol;
+        // HTTP/2 does not carry WebSockets: no upstream that speaks it may have their routes
+        let mut sockets = upstream_at(SocketAddr::from(([127, 0, 0, 1], 1)));
+        sockets.name = Some("billing".to_owned());
+        sockets.paths = vec!["/v1/socket".to_owned()];
+        match self.protocol {
+            UpstreamProtocol::Http2 => vec![upstream, sockets],
+            _ => vec![upstream],
+        }
+    }
+
+    async fn on_hyper(protocol: UpstreamProtocol) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let told: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -76,14 +99,10 @@ impl Witness {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let told = Arc::clone(&told);
-                let service = service_fn(move |request| execute(request, Arc::clone(&told)));
-                let mut server = hyper::server::conn::http1::Builder::new();
-                let connection =
-                    server.max_buf_size(64 * 1024).serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(connection);
+                tokio::spawn(serve(stream, told));
             }
         });
-        Self { address, log }
+        Self { address, protocol, log }
     }
 
     /// All that it has executed so far. Fails when it received anything that is no request.
@@ -117,6 +136,30 @@ impl Witness {
             }
         }
     }
+}
+
+/// Whether a connection begins as HTTP/2 does (RFC 9113 §3.4), which no method here does.
+async fn begins_http2(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; 3];
+    loop {
+        let count = stream.peek(&mut first).await.ok().filter(|count| *count > 0)?;
+        if count == first.len() || !b"PRI".starts_with(&first[..count]) {
+            return Some(first == *b"PRI");
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn serve(stream: TcpStream, told: Arc<Mutex<Vec<Value>>>) -> Option<()> {
+    let service = service_fn(move |request| execute(request, Arc::clone(&told)));
+    if begins_http2(&stream).await? {
+        let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        // every body that is refused half-way is a stream that is taken back
+        server.max_pending_accept_reset_streams(RESETS).max_local_error_reset_streams(RESETS);
+        return server.serve_connection(TokioIo::new(stream), service).await.ok();
+    }
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.max_buf_size(64 * 1024).serve_connection(TokioIo::new(stream), service).await.ok()
 }
 
 fn by_case(told: Vec<Value>) -> Executed {
@@ -155,14 +198,14 @@ async fn execute(
         body.trailers().into_iter().flat_map(|map| map.keys()).map(ToString::to_string).collect();
     let path = String::from_utf8_lossy(&percent_decoded(parts.uri.path())).into_owned();
     let text = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect::<String>();
-    let headers: Vec<_> = parts
-        .headers
-        .iter()
-        .map(|(name, value)| json!([name.as_str(), text(value.as_bytes())]))
-        .collect();
+    // over HTTP/2 the host stands in the address
+    let authority = parts.uri.authority().map(|host| json!(["host", host.as_str()]));
+    let listed = parts.headers.iter();
+    let listed = listed.map(|(name, value)| json!([name.as_str(), text(value.as_bytes())]));
+    let headers: Vec<_> = authority.into_iter().chain(listed).collect();
     told.lock().unwrap().push(json!({
         "method": parts.method.as_str(),
-        "target": parts.uri.to_string(),
+        "target": parts.uri.path_and_query().map_or("", |whole| whole.as_str()),
         "route": route(&path),
         "executed": path,
         "headers": headers,

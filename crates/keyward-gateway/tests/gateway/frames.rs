@@ -47,13 +47,13 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// Fields as literals that nobody remembers (RFC 7541 §6.2.2).
-pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block<V: AsRef<[u8]>>(fields: &[(&str, V)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in fields {
         bytes.push(0);
-        for text in [name, value] {
+        for text in [name.as_bytes(), value.as_ref()] {
             push_length(&mut bytes, text.len());
-            bytes.extend(text.as_bytes());
+            bytes.extend(text);
         }
     }
     bytes
