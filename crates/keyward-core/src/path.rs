@@ -98,17 +98,6 @@ impl<'a> Target<'a> {
         }
         Ok(Self { path, query })
     }
-
-    /// Whether a key of the product stands in the path or the query, plain or percent-encoded.
-    pub fn carries_credential(&self, format: &TokenFormat) -> bool {
-        self.carried_credential(format).is_some()
-    }
-
-    /// What in it looks like a key, as it stands there or percent-encoded.
-    pub fn carried_credential(&self, format: &TokenFormat) -> Option<Cow<'a, str>> {
-        let carried = |text| carried_credential(text, format);
-        carried(self.path).or_else(|| self.query.and_then(carried))
-    }
 }
 
 /// What in a text, such as an address that could not be read, looks like a key, as it stands there

@@ -144,7 +144,6 @@ impl<'p> Exchange<'p> {
 
     async fn answer(&mut self, request: &mut ArrivingRequest) -> Staged<Response<PlaneBody>> {
         let ArrivingRequest { head: parts, body } = request;
-        self.arrival.admit()?;
         if self.arrival.is_in_clear_text(&self.plane.policy.trusted_proxies, &parts.headers) {
             self.refuse_clear_text(parts)?;
         }
@@ -220,10 +219,9 @@ impl<'p> Exchange<'p> {
     /// The path as it will be matched and forwarded.
     fn read_target<'u>(&self, parts: &'u Parts) -> Staged<Target<'u>> {
         let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
-        let target = Target::parse(text);
         // first: a key is exposed whatever else is wrong with the address
-        self.refuse_key_in(text, target.ok(), &parts.headers)?;
-        let target = target.map_err(Error::from)?;
+        self.refuse_key_in(text, &parts.headers)?;
+        let target = Target::parse(text).map_err(Error::from)?;
         let uri = &parts.uri;
         let named = find(&parts.headers, &HOST).map(HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));

@@ -136,10 +136,7 @@ fn every_second_reading_is_refused() {
 fn keys_in_the_address_are_seen_through_encoding() {
     let format = TokenFormat::new("acme", |e: Environment| e.as_str().to_owned());
     let key = format!("acme_live_{}", "0".repeat(71));
-    let sees = |text: &str| {
-        let target = Target::parse(text).unwrap();
-        target.carries_credential(&format)
-    };
+    let sees = |text: &str| carried_credential(text, &format).is_some();
     assert!(sees(&format!("/v1/{key}")));
     assert!(sees(&format!("/v1/reports?key={key}")));
     assert!(sees(&format!("/v1/reports?key=%61{}", &key[1..])));

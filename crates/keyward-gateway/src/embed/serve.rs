@@ -9,7 +9,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -23,7 +23,6 @@ use super::layer::Embedded;
 use super::strip::{strip_claims, strip_signs};
 use super::watch::Watch;
 use crate::answer::Refusal;
-use crate::client_address::Networks;
 use crate::lent::Peer;
 use crate::pipeline::{Entrance, Exchange, Staged};
 use crate::proxy::Loss;
@@ -123,12 +122,6 @@ pub(super) fn name_host(parts: &mut Parts) {
     }
 }
 
-/// Whether a trusted proxy says that its client came without TLS. Of other peers nothing is known:
-/// the application may end TLS itself.
-pub(super) fn is_in_clear_text(proxies: &Networks, peer: IpAddr, headers: &HeaderMap) -> bool {
-    proxies.contains(peer) && proxies.came_in_clear_text(peer, headers)
-}
-
 fn unknown_peer() -> Error {
     Error::internal("the application does not tell where its requests come from")
 }
@@ -145,7 +138,8 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    if is_in_clear_text(&embedded.plane.policy.trusted_proxies, peer, &parts.headers) {
+    // of peers that are no trusted proxy nothing is known: the application may end TLS itself
+    if embedded.plane.policy.trusted_proxies.came_in_clear_text(peer, &parts.headers) {
         exchange.refuse_clear_text(parts)?;
     }
     let target = exchange.read(parts)?;

@@ -8,24 +8,19 @@ use http::request::Parts;
 
 use keyward_core::error::{Error, ErrorCode};
 use keyward_core::key::{Exposed, Exposure, TokenFormat};
-use keyward_core::path::{Target, carried_credential, credential_in_url};
+use keyward_core::path::{carried_credential, credential_in_url};
 
 use crate::carrier::{self, Carried};
 use crate::exposures::ExposedRow;
 use crate::keyset::{KnownKey, Recognized};
-use crate::lookup::find;
+use crate::lookup::find_all;
 use crate::pipeline::{Exchange, Staged};
 
 impl Exchange<'_> {
     /// Refuses a request whose address, or that of the page it comes from, holds a key.
-    pub(super) fn refuse_key_in(
-        &self,
-        text: &str,
-        target: Option<Target<'_>>,
-        headers: &HeaderMap,
-    ) -> Staged<()> {
+    pub(super) fn refuse_key_in(&self, address: &str, headers: &HeaderMap) -> Staged<()> {
         let format = self.plane.authority.keys.keyring().format();
-        match key_in_address(text, target, headers, format) {
+        match key_in_address(address, headers, format) {
             Some(found) => {
                 self.expose_text(&found, Exposure::Url);
                 Err(credential_in_url().into())
@@ -78,27 +73,18 @@ pub(crate) fn tls_required() -> Error {
     Error::new(ErrorCode::TlsRequired, text)
 }
 
-/// What looks like a key in the address of a request, which may have no meaning as a target, or in
+/// What looks like a key in the address of a request, which need not be one that can be read, or in
 /// that of the page it comes from.
-pub(crate) fn key_in_address<'a>(
-    text: &'a str,
-    target: Option<Target<'a>>,
-    headers: &'a HeaderMap,
+pub(crate) fn key_in_address(
+    address: &str,
+    headers: &HeaderMap,
     format: &TokenFormat,
-) -> Option<Cow<'a, str>> {
-    let found = match target {
-        Some(target) => target.carried_credential(format),
-        None => carried_credential(text, format),
-    };
+) -> Option<String> {
+    let found = carried_credential(address, format).map(Cow::into_owned);
     found.or_else(|| {
-        find(headers, &REFERER)?;
-        headers.get_all(REFERER).iter().find_map(|line| {
-            match String::from_utf8_lossy(line.as_bytes()) {
-                Cow::Borrowed(line) => carried_credential(line, format),
-                Cow::Owned(line) => {
-                    carried_credential(&line, format).map(|found| Cow::Owned(found.into_owned()))
-                }
-            }
+        find_all(headers, &REFERER).find_map(|line| {
+            let line = String::from_utf8_lossy(line.as_bytes());
+            carried_credential(&line, format).map(Cow::into_owned)
         })
     })
 }

@@ -2,7 +2,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 
-use crate::lookup::find_all;
+use crate::lookup::words;
 use crate::proxy::headers::{ends_here, is_ours_in_an_answer, is_tenant_header};
 
 /// Fields that say how a message is framed, routed, authenticated or read, and are too late behind
@@ -81,11 +81,6 @@ impl Of<'_> {
 /// Whether a caller takes trailers behind an answer (RFC 9110 §10.1.4).
 pub(super) fn are_wanted(headers: &HeaderMap) -> bool {
     words(headers, &TE).any(|word| word.eq_ignore_ascii_case("trailers"))
-}
-
-fn words<'h>(headers: &'h HeaderMap, name: &'h HeaderName) -> impl Iterator<Item = &'h str> {
-    let lines = find_all(headers, name).filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use http_body::Body as _;
 
 use crate::answer::Refusal;
 use crate::identity::{Inked, Sheet};
+use crate::lookup::words;
 use crate::proxy::body::PlaneBody;
 use crate::proxy::forward::bad_answer;
 use crate::proxy::headers::strip_response;
@@ -32,15 +33,8 @@ pub(super) fn asked_for(parts: &Parts, body: &ArrivingBody) -> bool {
         && body.is_end_stream()
         && names_websocket(&parts.headers)
         // a proxy in front that hands `Upgrade` on without meaning it expects an ordinary answer
-        && upgrades(&parts.headers)
+        && words(&parts.headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
         && parts.headers.contains_key(SEC_WEBSOCKET_KEY)
-}
-
-/// Whether `Connection` says that the connection changes (RFC 9110 §7.8).
-fn upgrades(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(CONNECTION).iter();
-    let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(UPGRADES.as_bytes()))
 }
 
 /// Whether a message names WebSocket and nothing else.

@@ -38,6 +38,17 @@ impl Raw {
         Client::connect(self.server.local_addr()).await
     }
 
+    /// Both ends of an answer of a gigabyte, of which only the head has been read.
+    async fn untaken(&mut self) -> (Client, Client) {
+        let mut client = self.client().await;
+        client.write(self.head("GET", "").as_bytes()).await;
+        let mut upstream = self.accepted().await;
+        upstream.head().await;
+        upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+        client.head().await;
+        (client, upstream)
+    }
+
     pub(crate) fn head(&self, method: &str, more: &str) -> String {
         format!(
             "{method} /v1/reports HTTP/1.1\r\nhost: api.test\r\nx-api-key: {}\r\n{more}\r\n",
@@ -91,12 +102,7 @@ async fn megabytes_pass_both_ways_and_nothing_is_kept() {
 #[tokio::test]
 async fn a_slow_reader_holds_the_upstream_back() {
     let mut raw = in_front_of_raw(|_| {}).await;
-    let mut client = raw.client().await;
-    client.write(raw.head("GET", "").as_bytes()).await;
-    let mut upstream = raw.accepted().await;
-    upstream.head().await;
-    upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
-    client.head().await;
+    let (_client, mut upstream) = raw.untaken().await;
     // the client reads nothing: the upstream's writes must stop long before the gigabyte
     let chunk = vec![0_u8; 1 << 20];
     let mut written = 0_usize;
@@ -119,12 +125,7 @@ async fn a_caller_that_takes_nothing_of_its_answer_is_cut_off() {
         options.limits.write_timeout = Duration::from_millis(300);
     };
     let mut raw = in_front_of_raw_with(|_| {}, impatient).await;
-    let mut client = raw.client().await;
-    client.write(raw.head("GET", "").as_bytes()).await;
-    let mut upstream = raw.accepted().await;
-    upstream.head().await;
-    upstream.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
-    client.head().await;
+    let (_client, mut upstream) = raw.untaken().await;
     let chunk = vec![0_u8; 1 << 20];
     let sending = async {
         let mut written = 0_usize;

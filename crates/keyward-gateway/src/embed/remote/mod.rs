@@ -25,7 +25,6 @@ use keyward_layer::{Gate, Gated};
 
 use super::body::{BoxError, EmbeddedBody};
 use super::layer::PeerOf;
-use super::serve::is_in_clear_text;
 use super::strip::{strip_claims, strip_signs};
 use crate::answer::{Refusal, mark, scheme};
 use crate::carrier::{self, Carried};
@@ -197,7 +196,7 @@ impl Verify {
 
     /// As the gateway does; one without a key learns what any such request learns.
     fn refuse_clear_text(&self, parts: &Parts, peer: IpAddr) -> Result<(), Error> {
-        if !is_in_clear_text(&self.config.trusted_proxies, peer, &parts.headers) {
+        if !self.config.trusted_proxies.came_in_clear_text(peer, &parts.headers) {
             return Ok(());
         }
         match carrier::credential(&parts.headers, &self.config.carriers) {

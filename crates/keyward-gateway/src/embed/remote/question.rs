@@ -33,11 +33,10 @@ impl<'r> Question<'r> {
     pub(super) fn read(config: &VerifyConfig, parts: &'r Parts, client: IpAddr) -> Result<Self> {
         let header = config.tenant_header.as_ref();
         let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
-        let target = Target::parse(text);
-        if key_in_address(text, target.ok(), &parts.headers, &config.format).is_some() {
+        if key_in_address(text, &parts.headers, &config.format).is_some() {
             return Err(credential_in_url());
         }
-        let target = target?;
+        let target = Target::parse(text)?;
         let named = parts.headers.get(HOST).map(http::HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
         if parts.uri.authority().is_some_and(|authority| differs(authority.as_str())) {
