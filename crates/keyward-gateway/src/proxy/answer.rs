@@ -5,18 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::proxy::body::{BodyError, Progress, Watch};
-use crate::proxy::http1::Connection;
 use crate::proxy::pool::Lease;
 use crate::proxy::trailers::Of;
 use crate::stall::IdleTimer;
 
 /// The body of an upstream's answer. When it has ended, its connection goes back to the pool.
 pub(crate) struct UpstreamBody {
-    /// The stream it comes on, if not the leased connection itself.
-    stream: Option<Incoming>,
     lease: Option<Lease>,
     upload: Option<Watch>,
     idle: IdleTimer,
@@ -26,13 +22,12 @@ pub(crate) struct UpstreamBody {
 impl UpstreamBody {
     /// `upload` watches the request's body, if it has one.
     pub(crate) fn new(
-        stream: Option<Incoming>,
         lease: Lease,
         upload: Option<Watch>,
         idle: IdleTimer,
         wants_trailers: bool,
     ) -> Self {
-        Self { stream, lease: Some(lease), upload, idle, wants_trailers }
+        Self { lease: Some(lease), upload, idle, wants_trailers }
     }
 
     /// The answer is complete. Its connection is reused only if the request was sent whole.
@@ -51,18 +46,8 @@ impl UpstreamBody {
         self.upload.as_ref().is_none_or(|upload| upload.progress() != Progress::Flowing)
     }
 
-    fn connection(&self) -> Option<&Connection> {
-        self.lease.as_ref().and_then(Lease::connection)
-    }
-
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(stream) = &mut self.stream {
-            return Pin::new(stream).poll_frame(cx).map_err(BodyError::from);
-        }
-        match self.lease.as_mut().and_then(Lease::connection_mut) {
-            Some(connection) => connection.poll_frame(cx).map_err(BodyError::from),
-            None => Poll::Ready(None),
-        }
+        self.lease.as_mut().map_or(Poll::Ready(None), |lease| lease.poll_frame(cx))
     }
 }
 
@@ -110,17 +95,11 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.stream {
-            Some(stream) => stream.is_end_stream(),
-            None => self.connection().is_none_or(Connection::is_answered),
-        }
+        self.lease.as_ref().is_none_or(Lease::is_answered)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.stream {
-            Some(stream) => stream.size_hint(),
-            None => self.connection().map_or_else(nothing, Connection::size_hint),
-        }
+        self.lease.as_ref().map_or_else(|| SizeHint::with_exact(0), Lease::size_hint)
     }
 }
 
@@ -131,8 +110,4 @@ impl Drop for UpstreamBody {
         }
         self.end();
     }
-}
-
-fn nothing() -> SizeHint {
-    SizeHint::with_exact(0)
 }

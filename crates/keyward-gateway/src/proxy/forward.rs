@@ -60,7 +60,7 @@ pub(crate) async fn forward(
     if let Some(watch) = &watch {
         watch.answered();
     }
-    let (mut head, stream) = response.into_parts();
+    let (mut head, ()) = response.into_parts();
     let wants_trailers = outbound.wants_trailers || parts.version == Version::HTTP_2;
     strip_response(&mut head.headers, wants_trailers);
     let unfinished = |watch: &Watch| watch.progress() != Progress::Finished;
@@ -69,13 +69,10 @@ pub(crate) async fn forward(
         // the rest of the request is never read, so nothing may follow it on this connection
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    // that of the upstream is another hop's
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
     // an answer is begun once
     let _ = passage.standing.set(outbound.standing());
     let idle = IdleTimer::within(upstream.config.body_idle_timeout, until);
-    let body = UpstreamBody::new(stream, lease, watch, idle, wants_trailers);
+    let body = UpstreamBody::new(lease, watch, idle, wants_trailers);
     Ok(Response::from_parts(head, PlaneBody::Upstream(Box::new(body))))
 }
 

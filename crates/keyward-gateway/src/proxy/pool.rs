@@ -3,14 +3,19 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::AbortHandle;
+
+use keyward_core::id::TenantId;
 
 use crate::proxy::alarm::Alarm;
+use crate::proxy::body::BodyError;
 use crate::proxy::http1;
-use crate::proxy::streams::{Multiplexed, Stream};
+use crate::proxy::http2::{Multiplexed, Stream};
 use crate::proxy::target::{Target, UnderWay, Wire};
 
 /// Idle connections of one thread to one address.
@@ -34,28 +39,12 @@ impl Connection {
     }
 }
 
-/// The task of a connection, which ends with it: left alone it would first send what is buffered,
-/// to an upstream that may take nothing for a long time.
-pub(super) struct Driver(AbortHandle);
-
-impl Driver {
-    pub(super) const fn new(task: AbortHandle) -> Self {
-        Self(task)
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// What carries one exchange.
 pub(super) enum Channel {
     /// HTTP/1.1. Boxed as long as it is open, because it is moved about.
     Connection(Box<Connection>),
     /// One stream among others (HTTP/2).
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Channel {
@@ -94,6 +83,22 @@ thread_local! {
     static KEPT: RefCell<Vec<(u64, Kept)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Who wants a channel, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) tenant: TenantId,
+    pub(super) now_ns: u64,
+    /// For how long a connection may have been unused.
+    pub(super) idle_ns: u64,
+}
+
+impl Wish {
+    /// Connections that were last used before this are too old.
+    const fn limit_ns(self) -> u64 {
+        self.now_ns.saturating_sub(self.idle_ns)
+    }
+}
+
 /// What a request holds where requests are counted or bounded.
 #[derive(Default)]
 pub(super) struct Held {
@@ -115,18 +120,38 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The connection that is leased whole.
-    pub(super) const fn connection(&self) -> Option<&http1::Connection> {
-        match &self.channel {
-            Channel::Connection(connection) => Some(&connection.http1),
-            Channel::Stream(_) => None,
-        }
-    }
-
+    /// The connection, if it is leased whole.
     pub(super) const fn connection_mut(&mut self) -> Option<&mut http1::Connection> {
         match &mut self.channel {
             Channel::Connection(connection) => Some(&mut connection.http1),
             Channel::Stream(_) => None,
+        }
+    }
+
+    /// The next of the answer's body.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.channel {
+            Channel::Connection(it) => it.http1.poll_frame(cx).map_err(BodyError::from),
+            Channel::Stream(it) => it.exchange.poll_frame(cx),
+        }
+    }
+
+    /// Whether the answer was taken whole.
+    pub(super) fn is_answered(&self) -> bool {
+        match &self.channel {
+            Channel::Connection(it) => it.http1.is_answered(),
+            Channel::Stream(it) => it.exchange.is_answered(),
+        }
+    }
+
+    /// How much of the answer's body is left, as far as that is known.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.channel {
+            Channel::Connection(it) => it.http1.size_hint(),
+            Channel::Stream(it) => it.exchange.size_hint(),
         }
     }
 
@@ -155,12 +180,12 @@ fn push(stack: &mut VecDeque<Idle>, idle: Idle, limit_ns: u64) {
 }
 
 /// The warmest channel that can be used at once.
-pub(super) fn take(target: &Target, now_ns: u64, idle_ns: u64) -> Option<Channel> {
-    let limit = now_ns.saturating_sub(idle_ns);
+pub(super) fn take(target: &Target, wish: Wish) -> Option<Channel> {
+    let limit = wish.limit_ns();
     with_kept(target.id, |kept| {
         kept.credit = (kept.credit + CREDIT_OF_A_REQUEST).min(MAX_CREDIT);
         match (target.wire(), &target.common) {
-            (Some(Wire::Http2), _) => take_stream(kept, now_ns, limit),
+            (Some(Wire::Http2), _) => take_stream(kept, target, wish),
             (_, None) => take_idle(&mut kept.idle, limit).map(Channel::Connection),
             (_, Some(common)) => take_common(common, limit).map(Channel::Connection),
         }
@@ -184,9 +209,11 @@ fn take_common(common: &Common, limit_ns: u64) -> Option<Box<Connection>> {
     Some(connection)
 }
 
-fn take_stream(kept: &mut Kept, now_ns: u64, limit_ns: u64) -> Option<Channel> {
-    kept.multiplexed.retain(|it| it.is_usable(limit_ns));
-    let stream = kept.multiplexed.iter().find_map(|it| it.stream(now_ns));
+fn take_stream(kept: &mut Kept, target: &Target, wish: Wish) -> Option<Channel> {
+    kept.multiplexed.retain(|it| it.is_usable(wish.limit_ns()));
+    let is_apart = target.fickle.contains(wish.tenant);
+    let mut fitting = kept.multiplexed.iter().filter(|it| it.is_apart() == is_apart);
+    let stream = fitting.find_map(|it| it.stream(wish.tenant, wish.now_ns));
     stream.map(Channel::Stream)
 }
 

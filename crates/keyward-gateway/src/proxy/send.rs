@@ -11,23 +11,20 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use futures_util::FutureExt as _;
 use futures_util::future::Either;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::{HeaderMap, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use crate::proxy::body::{ForwardBody, Progress, Watch};
 use crate::proxy::check::tell;
 use crate::proxy::config::Balance;
-use crate::proxy::http1::{self, Fault};
 use crate::proxy::outbound::Outbound;
-use crate::proxy::pool::{self, Channel, Held, Lease};
+use crate::proxy::pool::{self, Channel, Held, Lease, Wish};
 use crate::proxy::standing::{Loss, RECHECK_EVERY, Vigil};
 use crate::proxy::target::{Target, Wire};
 use crate::proxy::upgrade::dial;
 use crate::proxy::upstream::{Tried, Upstream};
+use crate::proxy::{http1, http2};
 
 /// Addresses that one request is tried at.
 const MAX_TRIES: usize = 3;
@@ -92,10 +89,10 @@ struct Failure {
     error: SendError,
 }
 
-/// The head of an answer, and what its body comes on.
+/// The head of an answer.
 pub(super) struct Answered {
-    /// Its body is on a stream of its own, or on the leased connection.
-    pub(super) response: Response<Option<Incoming>>,
+    pub(super) response: Response<()>,
+    /// What its body comes on.
     pub(super) lease: Lease,
     /// When the whole exchange must be over.
     pub(super) until: Option<Instant>,
@@ -129,7 +126,7 @@ impl Upstream {
         let (position, target) = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
         let now_ns = outbound.passage.now_ns;
         let held = self.hold(target, slot);
-        let channel = pool::take(target, now_ns, self.idle_ns());
+        let channel = pool::take(target, self.wish(outbound));
         let Some(channel) = channel else {
             return Box::pin(errand.begin(body, (position, target), held)).await;
         };
@@ -168,6 +165,12 @@ impl Upstream {
         let first = self.choose(Tried::default()).ok_or(SendError::AllDown)?;
         let held = self.hold(first.1, slot);
         errand.begin(ForwardBody::Empty, first, held).await
+    }
+
+    fn wish(&self, outbound: &Outbound<'_>) -> Wish {
+        let passage = outbound.passage;
+        let tenant = passage.key.tenant.id;
+        Wish { tenant, now_ns: passage.now_ns, idle_ns: self.idle_ns() }
     }
 
     fn hold(
@@ -263,7 +266,7 @@ impl<'c> Errand<'c, '_> {
             if self.outbound.upgrades {
                 return dial(target, self.upstream).await.map(Channel::Connection);
             }
-            target.open(config, self.outbound.passage.now_ns, self.upstream.idle_ns()).await
+            target.open(config, self.upstream.wish(self.outbound)).await
         };
         let opened = timeout(total.map_or(within, |total| total.min(within)), opening).await;
         opened.unwrap_or(Err(SendError::ConnectTimeout))
@@ -294,7 +297,7 @@ impl<'c> Errand<'c, '_> {
         lease: &'l mut Lease,
         target: &Target,
         body: ForwardBody,
-    ) -> impl Future<Output = Result<Response<Option<Incoming>>, Failure>> + 'l {
+    ) -> impl Future<Output = Result<Response<()>, Failure>> + 'l {
         // begun before anything is waited for, so that the request is in no future's state
         let watch = self.watch;
         let (answer, alarm) = match &mut lease.channel {
@@ -307,13 +310,9 @@ impl<'c> Errand<'c, '_> {
                 (Either::Left(poll_fn(move |cx| poll_answer(http1, watch, cx))), &mut it.alarm)
             }
             Channel::Stream(it) => {
-                let request = self.outbound.request(target, body);
-                let answer = it.sender.try_send_request(request).map(move |answered| {
-                    let answer = answered.map_err(|failure| failed(failure, watch))?;
-                    Ok(answer.map(Some))
-                });
-                // rare and large, so not a part of every request's state
-                (Either::Right(Box::pin(answer)), &mut it.alarm)
+                it.begin(self.outbound.request(target, body));
+                let http2::Stream { exchange, alarm, .. } = &mut **it;
+                (Either::Right(poll_fn(move |cx| poll_answer_on(exchange, watch, cx))), alarm)
             }
         };
         let first_byte = self.upstream.config.first_byte_timeout;
@@ -346,24 +345,48 @@ fn poll_answer(
     connection: &mut http1::Connection,
     watch: Option<&Watch>,
     cx: &mut Context<'_>,
-) -> Poll<Result<Response<Option<Incoming>>, Failure>> {
+) -> Poll<Result<Response<()>, Failure>> {
     let fault = match ready!(connection.poll_head(cx)) {
-        Ok((status, headers)) => {
-            let mut response = Response::new(None);
-            *response.status_mut() = status;
-            *response.headers_mut() = headers;
-            return Poll::Ready(Ok(response));
-        }
+        Ok(head) => return Poll::Ready(Ok(answer_with(head))),
         Err(fault) => fault,
     };
     let unsent = connection.take_unsent();
     let error = match fault {
-        Fault::Body => SendError::Body(watch.map_or(Progress::Broken, Watch::progress)),
-        Fault::Stalled => SendError::UploadStalled,
-        Fault::Silent(error) => SendError::Broken(Broken::Silent(error)),
-        Fault::Garbled(error) => SendError::Broken(Broken::Garbled(error)),
+        http1::Fault::Body => of_body(watch),
+        http1::Fault::Stalled => SendError::UploadStalled,
+        http1::Fault::Silent(error) => SendError::Broken(Broken::Silent(error)),
+        http1::Fault::Garbled(error) => SendError::Broken(Broken::Garbled(error)),
     };
     Poll::Ready(Err(Failure { unsent, error }))
+}
+
+/// The head of an answer on one stream of many.
+fn poll_answer_on(
+    exchange: &mut http2::Exchange,
+    watch: Option<&Watch>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<()>, Failure>> {
+    Poll::Ready(match ready!(exchange.poll_head(cx)) {
+        Ok(head) => Ok(answer_with(head)),
+        Err(http2::Fault::Body) => Err(Failure { unsent: None, error: of_body(watch) }),
+        Err(http2::Fault::Stalled) => {
+            Err(Failure { unsent: None, error: SendError::UploadStalled })
+        }
+        Err(http2::Fault::Broken(error, unsent)) => {
+            Err(Failure { unsent, error: SendError::Broken(Broken::Stream(error)) })
+        }
+    })
+}
+
+fn answer_with((status, headers): (StatusCode, HeaderMap)) -> Response<()> {
+    let mut answer = Response::new(());
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+fn of_body(watch: Option<&Watch>) -> SendError {
+    SendError::Body(watch.map_or(Progress::Broken, Watch::progress))
 }
 
 /// Watches over an exchange whose answer is late.
@@ -413,24 +436,6 @@ impl Asking<'_, '_, '_> {
         }
         Ok(())
     }
-}
-
-fn failed(mut failure: TrySendError<Request<ForwardBody>>, watch: Option<&Watch>) -> Failure {
-    let unsent = failure.take_message().map(Request::into_body);
-    let error = match watch.map(Watch::progress) {
-        Some(fault @ (Progress::TooLarge | Progress::TimedOut | Progress::Broken)) => {
-            SendError::Body(fault)
-        }
-        Some(_) if took_nothing(failure.error()) => SendError::UploadStalled,
-        _ => SendError::Broken(Broken::Stream(failure.into_error())),
-    };
-    Failure { unsent, error }
-}
-
-/// Tells an upstream that took nothing in time from one that broke off.
-fn took_nothing(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
-    cause.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Whether the upstream says that it did not begin with a request (RFC 9113 §8.7).

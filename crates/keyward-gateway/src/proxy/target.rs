@@ -14,9 +14,9 @@ use crate::proxy::address::{Address, Endpoint};
 use crate::proxy::config::{InvalidUpstream, UpstreamConfig, UpstreamProtocol};
 use crate::proxy::health::Health;
 use crate::proxy::http1::{self, Socket};
-use crate::proxy::pool::{self, Channel, Common, Connection};
+use crate::proxy::http2::{Fickle, Multiplexed};
+use crate::proxy::pool::{self, Channel, Common, Connection, Wish};
 use crate::proxy::send::{Broken, SendError};
-use crate::proxy::streams::Multiplexed;
 use crate::proxy::tls::{HTTP_2, Tls, Trust};
 use crate::stall::Stalling;
 
@@ -46,8 +46,12 @@ pub(super) struct Target {
     under_way: Arc<AtomicUsize>,
     tls: Option<Tls>,
     wire: AtomicU8,
+    /// Tenants whose streams have connections of their own.
+    pub(super) fickle: Arc<Fickle>,
     /// Taken while the first of possibly many exchanges opens the connection for all of them.
     opening: Semaphore,
+    /// The same for fickle tenants: nobody else waits for their connections.
+    opening_apart: Semaphore,
     protocol: UpstreamProtocol,
 }
 
@@ -83,9 +87,11 @@ impl Target {
             common: config.max_requests.map(|_| Arc::default()),
             under_way: Arc::default(),
             tls: trust.map(|trust| trust.tls(config, &address)).transpose()?,
+            fickle: Arc::new(Fickle::at(&address.text)),
             address: Address { authority, ..address },
             wire: AtomicU8::new(wire),
             opening: Semaphore::new(1),
+            opening_apart: Semaphore::new(1),
             protocol: config.protocol,
         })
     }
@@ -111,16 +117,17 @@ impl Target {
     pub(super) async fn open(
         &self,
         config: &UpstreamConfig,
-        now_ns: u64,
-        idle_ns: u64,
+        wish: Wish,
     ) -> Result<Channel, SendError> {
+        let is_apart = self.fickle.contains(wish.tenant);
         let _turn = if self.wire() == Some(Wire::Http1) {
             None
         } else {
+            let opening = if is_apart { &self.opening_apart } else { &self.opening };
             // a closed semaphore would mean the same: nobody else is at it
-            let turn = self.opening.acquire().await.ok();
+            let turn = opening.acquire().await.ok();
             if self.wire() == Some(Wire::Http2)
-                && let Some(channel) = pool::take(self, now_ns, idle_ns)
+                && let Some(channel) = pool::take(self, wish)
             {
                 return Ok(channel);
             }
@@ -133,8 +140,9 @@ impl Target {
         }
         let socket = Stalling::new(socket, config.body_idle_timeout);
         let broken = |error| SendError::Broken(Broken::Stream(error));
-        let connection = Multiplexed::begin(socket).await.map_err(broken)?;
-        let stream = connection.stream(now_ns);
+        let fickle = Arc::clone(&self.fickle);
+        let connection = Multiplexed::begin(socket, fickle, is_apart).await.map_err(broken)?;
+        let stream = connection.stream(wish.tenant, wish.now_ns);
         pool::keep(self, connection);
         let none = || SendError::Connect(io::ErrorKind::ConnectionRefused.into());
         stream.map(Channel::Stream).ok_or_else(none)

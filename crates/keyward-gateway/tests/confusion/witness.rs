@@ -24,8 +24,6 @@ use crate::support::upstream_at;
 
 /// The pause between two looks into a log.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Streams that an upstream lets the gateway take back; servers end the connection at twenty.
-const RESETS: usize = 10_000;
 /// The case of the requests that end a log.
 const LAST: &str = "last";
 
@@ -153,9 +151,7 @@ async fn begins_http2(stream: &TcpStream) -> Option<bool> {
 async fn serve(stream: TcpStream, told: Arc<Mutex<Vec<Value>>>) -> Option<()> {
     let service = service_fn(move |request| execute(request, Arc::clone(&told)));
     if begins_http2(&stream).await? {
-        let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        // every body that is refused half-way is a stream that is taken back
-        server.max_pending_accept_reset_streams(RESETS).max_local_error_reset_streams(RESETS);
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         return server.serve_connection(TokioIo::new(stream), service).await.ok();
     }
     let mut server = hyper::server::conn::http1::Builder::new();

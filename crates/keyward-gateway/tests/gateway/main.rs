@@ -34,6 +34,7 @@ mod speakers;
 mod streaming;
 mod streams;
 mod support;
+mod taken_back;
 mod trailers;
 mod untaken;
 mod upstreams;

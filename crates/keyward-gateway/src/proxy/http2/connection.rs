@@ -1,4 +1,4 @@
-//! Connections that carry many exchanges at once (HTTP/2).
+//! Connections that carry many exchanges at once.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,14 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Request;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::AbortHandle;
+
+use keyward_core::id::TenantId;
 
 use crate::proxy::alarm::Alarm;
 use crate::proxy::body::ForwardBody;
-use crate::proxy::pool::Driver;
+use crate::proxy::http2::exchange::Exchange;
+use crate::proxy::http2::fickle::Fickle;
+use crate::proxy::http2::resets::{RELEASE_EVERY, Resets};
+use crate::proxy::http2::upload::StreamBody;
+use crate::stall::IdleTimer;
 
 /// Streams of one connection at a time; fewer where the upstream says so. More take another
 /// connection.
@@ -32,9 +40,11 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection, as the thread that opened it keeps it.
-pub(super) struct Multiplexed {
-    sender: SendRequest<ForwardBody>,
+pub(in crate::proxy) struct Multiplexed {
+    sender: SendRequest<StreamBody>,
     shared: Arc<Shared>,
+    /// Whether it is for fickle tenants.
+    is_apart: bool,
 }
 
 struct Shared {
@@ -44,19 +54,38 @@ struct Shared {
     used_ns: AtomicU64,
     /// Alarms of exchanges that are over.
     alarms: Mutex<Vec<Alarm>>,
+    resets: Arc<Resets>,
+    fickle: Arc<Fickle>,
     _driver: Driver,
 }
 
-/// One exchange on such a connection. Dropped before its end, it resets its stream and no other.
-pub(super) struct Stream {
-    pub(super) sender: SendRequest<ForwardBody>,
-    pub(super) alarm: Alarm,
+/// The task of a connection, which ends with it: left alone it would first send what is buffered,
+/// to an upstream that may take nothing for a long time.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Room for one exchange on such a connection. Dropped before the exchange is complete, it takes
+/// back its stream and no other.
+pub(in crate::proxy) struct Stream {
+    pub(in crate::proxy) exchange: Exchange,
+    pub(in crate::proxy) alarm: Alarm,
+    sender: SendRequest<StreamBody>,
     shared: Arc<Shared>,
+    tenant: TenantId,
 }
 
 impl Multiplexed {
     /// Begins to speak HTTP/2.
-    pub(super) async fn begin<S>(socket: S) -> hyper::Result<Self>
+    pub(in crate::proxy) async fn begin<S>(
+        socket: S,
+        fickle: Arc<Fickle>,
+        is_apart: bool,
+    ) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -71,8 +100,11 @@ impl Multiplexed {
             .handshake(TokioIo::new(socket))
             .await?;
         let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS as usize));
-        let said = Arc::clone(&allowed);
+        let resets = Arc::new(Resets::new());
+        let (said, releasing) = (Arc::clone(&allowed), Arc::clone(&resets));
+        let mut pause = IdleTimer::new(RELEASE_EVERY);
         let driving = poll_fn(move |cx| {
+            releasing.release(&mut pause, cx);
             let ended = Pin::new(&mut connection).poll(cx);
             said.store(connection.current_max_send_streams(), Ordering::Relaxed);
             // what went wrong is told to whoever waits for an answer
@@ -83,20 +115,28 @@ impl Multiplexed {
             allowed,
             used_ns: AtomicU64::new(0),
             alarms: Mutex::default(),
-            _driver: Driver::new(tokio::spawn(driving).abort_handle()),
+            resets,
+            fickle,
+            _driver: Driver(tokio::spawn(driving).abort_handle()),
         };
-        Ok(Self { sender, shared: Arc::new(shared) })
+        Ok(Self { sender, shared: Arc::new(shared), is_apart })
     }
 
-    /// Whether it is open, and not unused for too long.
-    pub(super) fn is_usable(&self, limit_ns: u64) -> bool {
+    /// Whether it is open, may take back more streams, and is not unused for too long.
+    pub(in crate::proxy) fn is_usable(&self, limit_ns: u64) -> bool {
         let shared = &self.shared;
         let in_use = shared.under_way.load(Ordering::Relaxed) > 0;
-        !self.sender.is_closed() && (in_use || shared.used_ns.load(Ordering::Relaxed) >= limit_ns)
+        let is_open = !self.sender.is_closed() && !shared.resets.are_spent();
+        is_open && (in_use || shared.used_ns.load(Ordering::Relaxed) >= limit_ns)
     }
 
-    /// A stream, unless there are as many as there may be.
-    pub(super) fn stream(&self, now_ns: u64) -> Option<Stream> {
+    /// Whether it is for fickle tenants.
+    pub(in crate::proxy) const fn is_apart(&self) -> bool {
+        self.is_apart
+    }
+
+    /// Room for an exchange, unless there are as many as there may be.
+    pub(in crate::proxy) fn stream(&self, tenant: TenantId, now_ns: u64) -> Option<Box<Stream>> {
         let shared = &self.shared;
         let most = shared.allowed.load(Ordering::Relaxed).clamp(1, MAX_STREAMS as usize);
         if shared.under_way.fetch_add(1, Ordering::Relaxed) >= most {
@@ -104,13 +144,30 @@ impl Multiplexed {
             return None;
         }
         shared.used_ns.store(now_ns, Ordering::Relaxed);
-        let alarm = shared.alarms.lock().pop().unwrap_or_default();
-        Some(Stream { sender: self.sender.clone(), alarm, shared: Arc::clone(shared) })
+        Some(Box::new(Stream {
+            exchange: Exchange::default(),
+            alarm: shared.alarms.lock().pop().unwrap_or_default(),
+            sender: self.sender.clone(),
+            shared: Arc::clone(shared),
+            tenant,
+        }))
+    }
+}
+
+impl Stream {
+    /// Begins its exchange.
+    pub(in crate::proxy) fn begin(&mut self, request: Request<ForwardBody>) {
+        self.exchange = Exchange::begin(&mut self.sender, request);
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let exchange = std::mem::take(&mut self.exchange);
+        if !exchange.is_complete() && !self.sender.is_closed() {
+            self.shared.fickle.note(self.tenant);
+            self.shared.resets.take_back(exchange);
+        }
         self.shared.under_way.fetch_sub(1, Ordering::Relaxed);
         self.shared.alarms.lock().push(std::mem::take(&mut self.alarm));
     }

@@ -1,0 +1,395 @@
+//! Exchanges over HTTP/2 that are broken off: upstreams count the streams that are taken back, and
+//! end a connection with all that is under way on it when there are too many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_core::authority::MemberAuthority;
+use keyward_core::environment::Environment;
+use keyward_gateway::{GatewayServer, UpstreamProtocol};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame};
+use crate::speakers::*;
+use crate::support::*;
+
+/// Streams that a connection takes back at once.
+const AT_ONCE: usize = 10;
+/// Broken exchanges after which a tenant's have connections apart.
+const FICKLE_AT: usize = 4;
+/// Between two streams that are taken back after that.
+const PAUSE: Duration = Duration::from_millis(250);
+const ACK: u8 = 1;
+/// The head of an answer: `:status: 200` of the static table (RFC 7541 appendix A).
+const OK: [u8; 1] = [0x88];
+
+/// What an upstream sees on one of its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Begun { connection: usize, stream: u32 },
+    Reset { connection: usize },
+    Closed { connection: usize },
+}
+
+/// An upstream that tells what comes, frame by frame, and says what a test has it say.
+struct Counting {
+    events: mpsc::UnboundedReceiver<Event>,
+    speak: mpsc::UnboundedSender<(usize, Vec<u8>)>,
+    seen: Vec<Event>,
+}
+
+impl Counting {
+    async fn start() -> (String, Self) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, events) = mpsc::unbounded_channel();
+        let (speak, mut said) = mpsc::unbounded_channel::<(usize, Vec<u8>)>();
+        tokio::spawn(async move {
+            let mut writers = Vec::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (socket, _) = accepted.unwrap();
+                        let number = writers.len();
+                        writers.push(serve(socket, number, tell.clone()));
+                    }
+                    Some((connection, bytes)) = said.recv() => {
+                        let writer: &mpsc::UnboundedSender<_> = &writers[connection];
+                        // a connection that has ended has nobody to tell
+                        let _ = writer.send(bytes);
+                    }
+                }
+            }
+        });
+        (url, Self { events, speak, seen: Vec::new() })
+    }
+
+    async fn next(&mut self) -> Event {
+        let event = timeout(PATIENCE, self.events.recv()).await.expect("in time").unwrap();
+        self.seen.push(event);
+        event
+    }
+
+    /// Where the next request comes.
+    async fn begun(&mut self) -> (usize, u32) {
+        loop {
+            if let Event::Begun { connection, stream } = self.next().await {
+                return (connection, stream);
+            }
+        }
+    }
+
+    fn resets(&mut self, of: usize) -> usize {
+        while let Ok(event) = self.events.try_recv() {
+            self.seen.push(event);
+        }
+        self.seen.iter().filter(|it| **it == Event::Reset { connection: of }).count()
+    }
+
+    fn say(&self, (connection, stream): (usize, u32), kind: u8, flags: u8, payload: &[u8]) {
+        self.speak.send((connection, frame(kind, flags, stream, payload))).unwrap();
+    }
+
+    fn answer(&self, at: (usize, u32)) {
+        self.say(at, HEADERS, END_HEADERS, &OK);
+        self.say(at, DATA, END_STREAM, b"ok");
+    }
+}
+
+/// Speaks with the gateway on a connection; answers with a way to write on it.
+fn serve(
+    socket: TcpStream,
+    connection: usize,
+    tell: mpsc::UnboundedSender<Event>,
+) -> mpsc::UnboundedSender<Vec<u8>> {
+    socket.set_nodelay(true).unwrap();
+    let (mut reader, mut writer) = socket.into_split();
+    let (say, mut said) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::spawn(async move {
+        while let Some(bytes) = said.recv().await {
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let acknowledging = say.clone();
+    tokio::spawn(async move {
+        let _ = acknowledging.send(frame(SETTINGS, 0, 0, &[]));
+        let mut preface = [0; PREFACE.len()];
+        if reader.read_exact(&mut preface).await.is_ok() {
+            while let Some((kind, flags, stream)) = next_frame(&mut reader).await {
+                let event = match kind {
+                    HEADERS => Event::Begun { connection, stream },
+                    RST_STREAM => Event::Reset { connection },
+                    SETTINGS if flags & ACK == 0 => {
+                        let _ = acknowledging.send(frame(SETTINGS, ACK, 0, &[]));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                let _ = tell.send(event);
+            }
+        }
+        let _ = tell.send(Event::Closed { connection });
+    });
+    say
+}
+
+async fn next_frame(reader: &mut OwnedReadHalf) -> Option<(u8, u8, u32)> {
+    let mut head = [0; 9];
+    reader.read_exact(&mut head).await.ok()?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], u32::from_be_bytes(head[5..9].try_into().unwrap())))
+}
+
+/// A gateway in front of an upstream of HTTP/2, with a key of each of two tenants.
+struct Scene {
+    server: GatewayServer,
+    calm: String,
+    restless: String,
+}
+
+impl Scene {
+    fn of(url: &str) -> Self {
+        let mut upstream = config_of(&[url]);
+        upstream.protocol = UpstreamProtocol::Http2;
+        let world = World::new();
+        world.keys.replace_member(&MemberAuthority {
+            tenant: OTHER_TENANT,
+            user: OWNER,
+            role: "admin".to_owned(),
+        });
+        let restless = world.key_with(Environment::Live, |key| key.tenant = OTHER_TENANT);
+        // on the one thread of the test, so that all share connections
+        let server = start(&world.plane(with_sockets_elsewhere(upstream)), options());
+        Self { server, calm: world.token.clone(), restless }
+    }
+
+    /// Begins a request of a key on a connection of its own.
+    async fn begin(&self, key: &str, method: &str, more: &str) -> Client {
+        let mut client = Client::connect(self.server.local_addr()).await;
+        let head = format!("{method} /v1/reports HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n");
+        client.write(format!("{head}{more}").as_bytes()).await;
+        client
+    }
+
+    async fn get(&self, key: &str) -> Client {
+        self.begin(key, "GET", "\r\n").await
+    }
+
+    /// A request whose body has begun.
+    async fn post(&self, key: &str) -> Client {
+        self.begin(key, "POST", BEGUN_BODY).await
+    }
+}
+
+const BEGUN_BODY: &str = "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n";
+/// Breaks off a body in a way that its framing does not allow.
+async fn garble(client: &mut Client) {
+    client.write(b"zz\r\n").await;
+    assert_eq!(client.answer().await.status, 400);
+}
+
+/// How an exchange is broken off.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    GarbledBody,
+    LeftBeforeTheAnswer,
+    LeftWithinTheAnswer,
+}
+
+/// Begins many exchanges beside one of somebody else, and breaks them off all at once.
+async fn many_are_broken_off(how: How) {
+    const MANY: usize = 20;
+    let (url, mut upstream) = Counting::start().await;
+    let scene = Scene::of(&url);
+    let mut stays = scene.get(&scene.calm).await;
+    let kept = upstream.begun().await;
+    let mut leaving = Vec::new();
+    for _ in 0..MANY {
+        let mut client = match how {
+            How::GarbledBody => scene.post(&scene.restless).await,
+            _ => scene.get(&scene.restless).await,
+        };
+        let at = upstream.begun().await;
+        assert_eq!(at.0, kept.0, "nobody is known to be fickle yet");
+        if let How::LeftWithinTheAnswer = how {
+            upstream.say(at, HEADERS, END_HEADERS, &OK);
+            client.head().await;
+        }
+        leaving.push(client);
+    }
+    let begun = Instant::now();
+    for mut client in leaving {
+        if let How::GarbledBody = how {
+            garble(&mut client).await;
+        }
+    }
+    // somebody else goes elsewhere as soon as ten are broken off
+    let mut elsewhere = false;
+    for _ in 0..10 * MANY {
+        let mut other = scene.get(&scene.calm).await;
+        let at = upstream.begun().await;
+        upstream.answer(at);
+        assert_eq!(other.answer().await.body, "ok", "{how:?}");
+        elsewhere = at.0 != kept.0;
+        if elsewhere {
+            break;
+        }
+    }
+    assert!(elsewhere, "{how:?}");
+    loop {
+        let taken_back = upstream.resets(kept.0);
+        let pauses = begun.elapsed().as_millis() / PAUSE.as_millis();
+        let most = AT_ONCE + usize::try_from(pauses).unwrap() + 1;
+        assert!(taken_back <= most, "{how:?}: {taken_back} at once");
+        if taken_back == MANY {
+            break;
+        }
+        upstream.next().await;
+    }
+    assert!(begun.elapsed() >= PAUSE * u32::try_from(MANY - AT_ONCE - 1).unwrap(), "{how:?}");
+    upstream.answer(kept);
+    assert_eq!(stays.answer().await.body, "ok", "{how:?}");
+    while upstream.next().await != (Event::Closed { connection: kept.0 }) {}
+}
+
+#[tokio::test]
+async fn bodies_that_are_garbled_end_nobody_elses_exchange() {
+    many_are_broken_off(How::GarbledBody).await;
+}
+
+#[tokio::test]
+async fn callers_that_leave_before_their_answers_end_nobody_elses_exchange() {
+    many_are_broken_off(How::LeftBeforeTheAnswer).await;
+}
+
+#[tokio::test]
+async fn callers_that_leave_within_their_answers_end_nobody_elses_exchange() {
+    many_are_broken_off(How::LeftWithinTheAnswer).await;
+}
+
+#[tokio::test]
+async fn what_is_broken_off_ends_with_the_last_exchange_of_its_connection() {
+    let (url, mut upstream) = Counting::start().await;
+    let scene = Scene::of(&url);
+    let mut leaving = Vec::new();
+    for _ in 0..60 {
+        leaving.push(scene.post(&scene.restless).await);
+        upstream.begun().await;
+    }
+    let begun = Instant::now();
+    for mut client in leaving {
+        garble(&mut client).await;
+    }
+    // nothing is under way on it, so that nothing keeps it
+    let _other = scene.get(&scene.calm).await;
+    assert_eq!(upstream.begun().await.0, 1);
+    while !upstream.seen.contains(&Event::Closed { connection: 0 }) {
+        upstream.next().await;
+    }
+    assert!(begun.elapsed() < PAUSE * 45, "it waited for none of the pauses");
+}
+
+#[tokio::test]
+async fn tenants_that_break_off_again_and_again_have_connections_apart() {
+    let (url, mut upstream) = Counting::start().await;
+    let scene = Scene::of(&url);
+    let mut where_restless = Vec::new();
+    for _ in 0..FICKLE_AT + 2 * AT_ONCE {
+        let mut client = scene.post(&scene.restless).await;
+        where_restless.push(upstream.begun().await.0);
+        garble(&mut client).await;
+        let mut other = scene.get(&scene.calm).await;
+        let at = upstream.begun().await;
+        assert_eq!(at.0, 0, "others are not moved about: {where_restless:?}");
+        upstream.answer(at);
+        assert_eq!(other.answer().await.body, "ok");
+    }
+    let expected: Vec<usize> = [vec![0; FICKLE_AT], vec![1; AT_ONCE], vec![2; AT_ONCE]].concat();
+    assert_eq!(where_restless, expected);
+    assert_eq!(upstream.resets(0), FICKLE_AT);
+}
+
+#[tokio::test]
+async fn an_answer_whose_end_comes_alone_is_not_broken_off() {
+    let (url, mut upstream) = Counting::start().await;
+    let scene = Scene::of(&url);
+    // of a known length, and not
+    for head in [&OK[..], &[0x88, 0x0f, 0x0d, 1, b'2']] {
+        for _ in 0..2 * AT_ONCE {
+            let mut client = scene.get(&scene.calm).await;
+            let at = upstream.begun().await;
+            assert_eq!(at.0, 0);
+            upstream.say(at, HEADERS, END_HEADERS, head);
+            upstream.say(at, DATA, 0, b"ok");
+            upstream.say(at, DATA, END_STREAM, b"");
+            assert_eq!(client.answer().await.body, "ok");
+        }
+    }
+    assert_eq!(upstream.resets(0), 0);
+}
+
+/// A server of HTTP/2 as it is sold, on a thread of its own.
+fn stock_server(answering: Answering) -> Speaker {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tell.send(Speaker::on_tcp(Speech::Http2, answering).await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    told.recv().unwrap()
+}
+
+/// It ends a connection when twenty streams are taken back before it has begun with them, as when
+/// it is busy with something else.
+#[tokio::test]
+async fn a_stock_server_bears_callers_that_break_off_while_it_is_busy() {
+    const STAYING: u64 = 20;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let answering: Answering = Arc::new(move |request| {
+        if request.method() == http::Method::GET {
+            // ends with the other side, when the test is over
+            let _ = released.lock().unwrap().recv();
+        }
+        Box::pin(async move {
+            let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+            whole("ok")
+        })
+    });
+    let speaker = stock_server(answering);
+    let scene = Scene::of(&speaker.url);
+    let mut staying = Vec::new();
+    for _ in 0..STAYING {
+        staying.push(scene.post(&scene.calm).await);
+    }
+    let mut busy = scene.get(&scene.calm).await;
+    let arriving = async {
+        while speaker.requests() < STAYING + 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, arriving).await.expect("all are under way");
+    let mut leaving = Vec::new();
+    for _ in 0..60 {
+        leaving.push(scene.begin(&scene.restless, "POST", &format!("{BEGUN_BODY}zz\r\n")).await);
+    }
+    for mut client in leaving {
+        assert_eq!(client.answer().await.status, 400);
+    }
+    release.send(()).unwrap();
+    assert_eq!(busy.answer().await.status, 200);
+    for mut client in staying {
+        client.write(b"0\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+}
