@@ -9,6 +9,8 @@ const ADDRESS = '127.0.0.3'
 const TICK_MS = 20
 /** Connections that plain floods open at a tick: some 2500 in a second. */
 const OPENED_AT_ONCE = 50
+/** Exchanges that are broken off at a tick: some 1000 in a second. */
+const BROKEN_AT_ONCE = 20
 /** Connections of an HTTP/2 flood, and how many are opened in a second, at first and again. */
 const SPEAKERS = 20
 const SPEAKERS_IN_A_SECOND = 10
@@ -107,6 +109,29 @@ async function connections(kind, port, until, count) {
   for (const socket of open) socket.destroy()
 }
 
+/**
+ * Requests on connections of their own, broken off when they have begun: by what is no chunk of
+ * their bodies, or by the end of the connection.
+ */
+async function breakers(kind, port, until, key) {
+  const open = new Set()
+  const [line, more] = kind === 'leave' ?
+    ['GET /v1/reports', ''] :
+    ['POST /v1/reports/build', 'transfer-encoding: chunked\r\n\r\n2\r\nhi']
+  const text = `${line} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ${key}\r\n${more}\r\n`
+  let begun = []
+  while (performance.now() < until) {
+    for (const socket of begun) {
+      if (kind === 'leave') socket.resetAndDestroy()
+      else socket.write('zz\r\n')
+    }
+    begun = Array.from({ length: BROKEN_AT_ONCE }, () => opened(port, open))
+    for (const socket of begun) socket.write(text)
+    await pause(TICK_MS)
+  }
+  for (const socket of open) socket.destroy()
+}
+
 /** Connections that speak HTTP/2, more and more; one that was ended is replaced. */
 async function speakers([beginning, saying], port, until) {
   const open = new Set()
@@ -140,5 +165,6 @@ if (kind === 'sink') {
   const until = performance.now() + Number(seconds) * 1_000
   const spoken = speech(kind, key ?? '')
   if (spoken !== undefined) await speakers(spoken, Number(port), until)
+  else if (['break-off', 'leave'].includes(kind)) await breakers(kind, Number(port), until, key)
   else await connections(kind, Number(port), until, Number(count))
 }

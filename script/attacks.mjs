@@ -10,7 +10,8 @@ import { Agent, request } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { residentBytes, startDev } from './dev-server.mjs'
+import { startBeforeHttp2, startSandbox, startSink } from './attack-servers.mjs'
+import { residentBytes } from './dev-server.mjs'
 
 const SECONDS = Number(process.env.KEYWARD_ATTACK_SECONDS ?? 8)
 const CONNECTIONS = Number(process.env.KEYWARD_ATTACK_CONNECTIONS ?? 1000)
@@ -35,11 +36,17 @@ const FLOODS = fileURLToPath(new URL('attack-floods.mjs', import.meta.url))
 
 // -- the second client ------------------------------------------------------------------------
 
+/** A read, and a write, which is never sent twice. */
+const READ = { method: 'GET', path: '/v1/reports?limit=1' }
+const WRITE = { method: 'POST', path: '/v1/reports/build', body: '{}' }
+
 /** A request over HTTP/1.1; ends with its answer. */
-function ask(url, key, agent) {
+function ask(url, { method, path, body }, key, agent) {
   return new Promise((resolve, reject) => {
-    const options = { agent, localAddress: CLIENT, headers: { authorization: `Bearer ${key}` } }
-    const call = request(`${url}/v1/reports?limit=1`, options, (answer) => {
+    const headers = { authorization: `Bearer ${key}` }
+    if (body !== undefined) headers['content-length'] = body.length
+    const options = { agent, method, localAddress: CLIENT, headers }
+    const call = request(url + path, options, (answer) => {
       answer.resume()
       answer.once('error', reject)
       answer.once('end', () => {
@@ -49,15 +56,15 @@ function ask(url, key, agent) {
     })
     call.setTimeout(REQUEST_MS, () => call.destroy(new Error(`no answer in ${REQUEST_MS} ms`)))
     call.once('error', reject)
-    call.end()
+    call.end(body)
   })
 }
 
 /** A request on a stream of this HTTP/2 connection; ends with its answer. */
-function askStream(session, key) {
+function askStream(session, { method, path, body }, key) {
   return new Promise((resolve, reject) => {
-    const stream = session.request(
-      { ':path': '/v1/reports?limit=1', authorization: `Bearer ${key}` })
+    const headers = { ':method': method, ':path': path, authorization: `Bearer ${key}` }
+    const stream = session.request(headers, { endStream: body === undefined })
     let status
     stream.setTimeout(REQUEST_MS, () => stream.destroy(new Error(`no answer in ${REQUEST_MS} ms`)))
     stream.once('response', (headers) => { status = headers[':status'] })
@@ -67,7 +74,7 @@ function askStream(session, key) {
       else reject(new Error(`status ${status}`))
     })
     stream.resume()
-    stream.end()
+    stream.end(body)
   })
 }
 
@@ -75,15 +82,15 @@ function askStream(session, key) {
  * Asks every few milliseconds until told to stop: on connections that are kept, on new ones, and on
  * one of HTTP/2 in turn. The time of an answer counts from when its request was due.
  */
-async function watch(url, key, pid, stopped) {
+async function watch({ url, pid, keys, call }, stopped) {
   const kept = new Agent({ keepAlive: true })
   const { port } = new URL(url)
   const session = connectHttp2(url,
     { createConnection: () => connect({ port, host: '127.0.0.1', localAddress: CLIENT }) })
   // its requests fail then, and are counted
   session.on('error', () => {})
-  const ways = [() => ask(url, key, kept), () => ask(url, key, false),
-    () => askStream(session, key)]
+  const ways = [() => ask(url, call, keys.client, kept), () => ask(url, call, keys.client, false),
+    () => askStream(session, call, keys.client)]
   const seen = { times: [], failures: [], mostBytes: 0 }
   const under = new Set()
   const begun = performance.now()
@@ -116,8 +123,8 @@ function slow(url, more) {
   return ['slowhttptest', [...more, ...common].map(String)]
 }
 
-/** All attacks by name, each on a server at an address. */
-function attacks(key) {
+/** Attacks by name, each on a server at an address. */
+function attacks({ client: key }) {
   const reports = (url) => `${url}/v1/reports`
   // the tool has no option for a header: one stands behind the value of another
   const authorized = `*/*\r\nAuthorization: Bearer ${key}`
@@ -145,6 +152,16 @@ function attacks(key) {
   }
 }
 
+/** Those through a gateway to an upstream that speaks HTTP/2, by another tenant. */
+function attacksOnHttp2({ attacker }) {
+  const own = (kind) => (url) =>
+    [process.execPath, [FLOODS, kind, new URL(url).port, SECONDS, CONNECTIONS, attacker]]
+  return {
+    'bodies that break off before an upstream of HTTP/2': own('break-off'),
+    'callers that leave an upstream of HTTP/2': own('leave'),
+  }
+}
+
 /** Runs a program to its end; its output counts only when it could not run. */
 function run([program, arguments_]) {
   return new Promise((resolve, reject) => {
@@ -159,21 +176,6 @@ function run([program, arguments_]) {
       else reject(new Error(`${program} ended with ${code}: ${said}`))
     })
   })
-}
-
-/** A server that takes everything and answers nothing. */
-async function startSink() {
-  const child = spawn(process.execPath, [FLOODS, 'sink'], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const exited = new Promise((resolve) => { child.once('exit', resolve) })
-  const port = await Promise.race([
-    new Promise((resolve) => { child.stdout.once('data', (text) => resolve(Number(text))) }),
-    exited.then(() => { throw new Error('the sink did not start') }),
-  ])
-  const stop = async () => {
-    child.kill('SIGKILL')
-    await exited
-  }
-  return { url: `http://127.0.0.1:${port}`, stop }
 }
 
 /** What the second client noticed of an attack, beside what it is used to. */
@@ -198,17 +200,15 @@ function judge(seen, beside, before) {
 }
 
 /** Attacks one after the other; true when the second client noticed none. */
-async function besiege(server, sink, names) {
-  const url = server.info.gateways[0]
-  const key = server.info.tenants[0].keys.live
+async function besiege(server, sink, all) {
   const calm = () => {
     const until = performance.now() + CALM_MS
-    return watch(url, key, server.pid, () => performance.now() > until)
+    return watch(server, () => performance.now() > until)
   }
   const during = async (command) => {
     let over = false
     const attack = run(command).finally(() => { over = true })
-    const [seen] = await Promise.all([watch(url, key, server.pid, () => over), attack])
+    const [seen] = await Promise.all([watch(server, () => over), attack])
     return seen
   }
   // the first requests make connections and warm memory
@@ -217,39 +217,52 @@ async function besiege(server, sink, names) {
   const attempt = async (name, commandFor) => {
     const bytes = await residentBytes(server.pid)
     const elsewhere = await during(commandFor(sink.url))
-    const seen = await during(commandFor(url))
+    const seen = await during(commandFor(server.url))
     const behind = await calm()
     const { wrong, facts } = judge(seen, [alone, elsewhere, behind], bytes)
     alone = behind
     console.log(`${wrong.length ? '✗' : '✓'} ${name}: ${[...facts, ...wrong].join('; ')}`)
     return wrong.length === 0
   }
-  const all = attacks(key)
   let unnoticed = true
-  for (const name of names.length ? names : Object.keys(all)) {
+  for (const [name, commandFor] of all) {
     let passed = false
     for (let time = 0; time < ATTEMPTS && !passed; time += 1) {
-      passed = await attempt(name, all[name])
+      passed = await attempt(name, commandFor)
     }
     unnoticed &&= passed
   }
   return unnoticed
 }
 
+/** What is attacked, by whom, and what the second client calls meanwhile. */
+const SCENES = [
+  { start: startSandbox, attacks, call: READ },
+  { start: startBeforeHttp2, attacks: attacksOnHttp2, call: WRITE },
+]
+
 async function main(binary, names) {
-  const unknown = names.find((name) => !Object.hasOwn(attacks(''), name))
+  const known = SCENES.flatMap((scene) => Object.keys(scene.attacks({})))
+  const unknown = names.find((name) => !known.includes(name))
   if (unknown !== undefined) throw new Error(`no attack is called '${unknown}'`)
-  const server = await startDev(binary, [], { gateway: 'h2c = true' })
+  const isWanted = ([name]) => names.length === 0 || names.includes(name)
+  const sink = await startSink()
+  let unnoticed = true
   try {
-    const sink = await startSink()
-    try {
-      return await besiege(server, sink, names)
-    } finally {
-      await sink.stop()
+    for (const { start, attacks: attacksOf, call } of SCENES) {
+      if (!Object.entries(attacksOf({})).some(isWanted)) continue
+      const server = await start(binary)
+      try {
+        const all = Object.entries(attacksOf(server.keys)).filter(isWanted)
+        unnoticed = (await besiege({ ...server, call }, sink, all)) && unnoticed
+      } finally {
+        await server.stop()
+      }
     }
   } finally {
-    await server.stop()
+    await sink.stop()
   }
+  return unnoticed
 }
 
 const [binary, ...names] = process.argv.slice(2)

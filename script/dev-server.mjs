@@ -13,13 +13,13 @@ const MAX_LOG_CHARS = 1_000_000
 /**
  * Starts the binary and waits until it is ready. Answers with what it printed (`info`), its process
  * id, and `stop`, which ends it and removes its folder. `more` are further arguments, `gateway`
- * further settings of its listener.
+ * further settings of its listener, and `data` a folder of data that is kept.
  */
-export async function startDev(binary, more = [], { gateway } = {}) {
+export async function startDev(binary, more = [], { gateway, data } = {}) {
   const listener = ['listen = "127.0.0.1:0"', 'environments = ["live"]', gateway]
   const folder = await mkdtemp(join(tmpdir(), 'keyward-script-'))
   const arguments_ = [
-    'dev', '--profile', 'asiri', '--json', '--data-dir', join(folder, 'data'),
+    'dev', '--profile', 'asiri', '--json', '--data-dir', data ?? join(folder, 'data'),
     '--control-listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0',
     '--sandbox-listen', '127.0.0.1:0',
     '--gateway-listener', `{ ${listener.filter(Boolean).join(', ')} }`, ...more,

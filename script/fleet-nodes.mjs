@@ -67,7 +67,7 @@ export function run(command, arguments_, { input, env = {} } = {}) {
 // -- processes --------------------------------------------------------------------------------
 
 /** A process of the binary that is ready once it has printed what `isReady` finds. */
-async function start(binary, name, arguments_, source, isReady) {
+export async function start(binary, name, arguments_, source, isReady) {
   const child = spawn(binary, arguments_, { stdio: ['ignore', 'pipe', 'pipe'], cwd: root })
   let log = ''
   const exited = new Promise((resolve) => {
