@@ -7,14 +7,16 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { startDev } from './dev-server.mjs'
-import { start, stop } from './fleet-nodes.mjs'
+import { start, stop } from './processes.mjs'
 
 /** How long the upstream takes for a write, and for a read, which is mostly broken off before. */
 const WRITE_MS = 20
 const READ_MS = 1_000
-/** How many resets a connection of the upstream bears, and in which time: the defaults of Netty. */
-const MOST_RESETS = 200
-const RESETS_MS = 30_000
+/**
+ * What the upstream counts for a connection, for a stream that is begun and for one that is reset,
+ * as Tomcat does; at less than nothing it ends the connection.
+ */
+const [FIRST, BEGUN, RESET] = [100, 20, -50]
 const HERE = fileURLToPath(import.meta.url)
 const FLOODS = fileURLToPath(new URL('attack-floods.mjs', import.meta.url))
 
@@ -70,17 +72,18 @@ export async function startBeforeHttp2(binary) {
   }
 }
 
-/** Ends a connection on which so many streams were reset in so many seconds, as servers do. */
+/** Ends a connection on which too many streams are reset. */
 function countResets(session) {
-  let resets = 0
-  const forget = setInterval(() => { resets = 0 }, RESETS_MS)
-  session.on('close', () => clearInterval(forget))
+  let count = FIRST
   // it is gone, and with it whoever it could be told
   session.on('error', () => {})
-  session.on('stream', (stream) => stream.on('close', () => {
-    if (stream.rstCode !== constants.NGHTTP2_NO_ERROR) resets += 1
-    if (resets > MOST_RESETS) session.destroy()
-  }))
+  session.on('stream', (stream) => {
+    count += BEGUN
+    stream.on('close', () => {
+      if (stream.rstCode !== constants.NGHTTP2_NO_ERROR) count += RESET
+      if (count < 0) session.destroy()
+    })
+  })
 }
 
 if (process.argv[1] === HERE) {

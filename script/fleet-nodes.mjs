@@ -1,19 +1,15 @@
-// What script/fleet.mjs stands on: the processes of a fleet, and calls to them.
-import { execFile, spawn } from 'node:child_process'
+// What script/fleet.mjs stands on: the nodes of a fleet, and calls to them.
+import { execFile } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import http from 'node:http'
-import { dirname, join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { parsed, root, start } from './processes.mjs'
 
 const READY_MS = 30_000
-const STOP_MS = 20_000
 const CALL_MS = 10_000
 const COMMAND_MS = 30_000
-const MAX_LOG_CHARS = 1_000_000
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const profile = join(root, 'profiles/asiri')
 
 // -- calls ------------------------------------------------------------------------------------
@@ -44,14 +40,6 @@ export function call(base, method, path, { key, body, agent = false } = {}) {
   })
 }
 
-function parsed(text) {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
 /** Runs a command to its end and answers with its stdout. */
 export function run(command, arguments_, { input, env = {} } = {}) {
   return new Promise((resolve, reject) => {
@@ -64,46 +52,7 @@ export function run(command, arguments_, { input, env = {} } = {}) {
   })
 }
 
-// -- processes --------------------------------------------------------------------------------
-
-/** A process of the binary that is ready once it has printed what `isReady` finds. */
-export async function start(binary, name, arguments_, source, isReady) {
-  const child = spawn(binary, arguments_, { stdio: ['ignore', 'pipe', 'pipe'], cwd: root })
-  let log = ''
-  const exited = new Promise((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }))
-    child.once('error', (error) => resolve({ code: null, signal: error.message }))
-  })
-  const ready = new Promise((resolve) => {
-    for (const stream of ['stdout', 'stderr']) {
-      createInterface({ input: child[stream] }).on('line', (line) => {
-        log = `${log}${line}\n`.slice(-MAX_LOG_CHARS)
-        const found = stream === source && isReady(parsed(line))
-        if (found) resolve(found)
-      })
-    }
-  })
-  const started = { name, child, exited, log: () => log }
-  const late = pause(READY_MS, undefined, { ref: false })
-  started.info = await Promise.race([ready, exited.then(() => undefined), late])
-  if (!started.info) {
-    child.kill('SIGKILL')
-    const ended = await exited
-    throw Object.assign(new Error(`${name} did not get ready:\n${log.slice(-4_000)}`), { ended })
-  }
-  return started
-}
-
-/** Tells a process to stop, and answers with how it ended. */
-export async function stop(started, signal = 'SIGTERM') {
-  const { child, exited } = started
-  if (child.exitCode !== null || child.signalCode !== null) return exited
-  child.kill(signal)
-  const ended = await Promise.race([exited, pause(STOP_MS, undefined, { ref: false })])
-  if (ended) return ended
-  child.kill('SIGKILL')
-  return exited
-}
+// -- the fleet --------------------------------------------------------------------------------
 
 /** Nodes on one database, and the upstream behind all of them. */
 export class Fleet {

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-import { Fleet, call, stop } from './fleet-nodes.mjs'
+import { Fleet, call } from './fleet-nodes.mjs'
+import { stop } from './processes.mjs'
 
 const RUN_MS = 150_000
 /** A node that is away holds up a revocation for its lease, which is 2 s, and a margin. */

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
-import { Fleet, run, stop } from './fleet-nodes.mjs'
+import { Fleet, run } from './fleet-nodes.mjs'
+import { stop } from './processes.mjs'
 import { Traffic, label } from './upgrade-traffic.mjs'
 
 const RUN_MS = 170_000

@@ -119,10 +119,10 @@ impl Target {
         config: &UpstreamConfig,
         wish: Wish,
     ) -> Result<Channel, SendError> {
-        let is_apart = self.fickle.contains(wish.tenant);
         let _turn = if self.wire() == Some(Wire::Http1) {
             None
         } else {
+            let is_apart = self.fickle.contains(wish.tenant);
             let opening = if is_apart { &self.opening_apart } else { &self.opening };
             // a closed semaphore would mean the same: nobody else is at it
             let turn = opening.acquire().await.ok();
@@ -141,6 +141,8 @@ impl Target {
         let socket = Stalling::new(socket, config.body_idle_timeout);
         let broken = |error| SendError::Broken(Broken::Stream(error));
         let fickle = Arc::clone(&self.fickle);
+        // it may have become one in the meantime
+        let is_apart = fickle.contains(wish.tenant);
         let connection = Multiplexed::begin(socket, fickle, is_apart).await.map_err(broken)?;
         let stream = connection.stream(wish.tenant, wish.now_ns);
         pool::keep(self, connection);

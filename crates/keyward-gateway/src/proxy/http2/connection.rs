@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Request;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
@@ -19,9 +20,8 @@ use crate::proxy::alarm::Alarm;
 use crate::proxy::body::ForwardBody;
 use crate::proxy::http2::exchange::Exchange;
 use crate::proxy::http2::fickle::Fickle;
-use crate::proxy::http2::resets::{RELEASE_EVERY, Resets};
+use crate::proxy::http2::resets::Resets;
 use crate::proxy::http2::upload::StreamBody;
-use crate::stall::IdleTimer;
 
 /// Streams of one connection at a time; fewer where the upstream says so. More take another
 /// connection.
@@ -54,23 +54,41 @@ struct Shared {
     used_ns: AtomicU64,
     /// Alarms of exchanges that are over.
     alarms: Mutex<Vec<Alarm>>,
-    resets: Arc<Resets>,
+    resets: Resets,
     fickle: Arc<Fickle>,
-    _driver: Driver,
+    /// Ended with the connection.
+    tasks: [Option<AbortHandle>; 2],
 }
 
-/// The task of a connection, which ends with it: left alone it would first send what is buffered,
-/// to an upstream that may take nothing for a long time.
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
+/// A connection that nobody uses is closed: left alone it would first send what is buffered, to an
+/// upstream that may take nothing for a long time.
+impl Drop for Shared {
     fn drop(&mut self) {
-        self.0.abort();
+        for task in self.tasks.iter().flatten() {
+            task.abort();
+        }
     }
 }
 
-/// Room for one exchange on such a connection. Dropped before the exchange is complete, it takes
-/// back its stream and no other.
+/// Runs the tasks of a connection, and keeps hold of the first: it owns the socket. The library
+/// begins it before there are any exchanges, whose tasks end with it.
+#[derive(Clone, Default)]
+struct Tasks {
+    first: Arc<OnceLock<AbortHandle>>,
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let handle = tokio::spawn(task).abort_handle();
+        self.first.get_or_init(|| handle);
+    }
+}
+
+/// Room for one exchange on such a connection. Dropped before the exchange is complete, it
+/// resets its stream and no other.
 pub(in crate::proxy) struct Stream {
     pub(in crate::proxy) exchange: Exchange,
     pub(in crate::proxy) alarm: Alarm,
@@ -89,7 +107,8 @@ impl Multiplexed {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, mut connection) = Builder::new(TokioExecutor::new())
+        let tasks = Tasks::default();
+        let (sender, mut connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -100,29 +119,27 @@ impl Multiplexed {
             .handshake(TokioIo::new(socket))
             .await?;
         let allowed = Arc::new(AtomicUsize::new(MAX_STREAMS as usize));
-        let resets = Arc::new(Resets::new());
-        let (said, releasing) = (Arc::clone(&allowed), Arc::clone(&resets));
-        let mut pause = IdleTimer::new(RELEASE_EVERY);
+        let said = Arc::clone(&allowed);
         let driving = poll_fn(move |cx| {
-            releasing.release(&mut pause, cx);
             let ended = Pin::new(&mut connection).poll(cx);
             said.store(connection.current_max_send_streams(), Ordering::Relaxed);
             // what went wrong is told to whoever waits for an answer
             ended.map(drop)
         });
+        let driver = tokio::spawn(driving).abort_handle();
         let shared = Shared {
             under_way: AtomicUsize::new(0),
             allowed,
             used_ns: AtomicU64::new(0),
             alarms: Mutex::default(),
-            resets,
+            resets: Resets::new(is_apart.then(|| fickle.held())),
             fickle,
-            _driver: Driver(tokio::spawn(driving).abort_handle()),
+            tasks: [Some(driver), tasks.first.get().cloned()],
         };
         Ok(Self { sender, shared: Arc::new(shared), is_apart })
     }
 
-    /// Whether it is open, may take back more streams, and is not unused for too long.
+    /// Whether it is open, may reset more streams, and is not unused for too long.
     pub(in crate::proxy) fn is_usable(&self, limit_ns: u64) -> bool {
         let shared = &self.shared;
         let in_use = shared.under_way.load(Ordering::Relaxed) > 0;
@@ -144,6 +161,8 @@ impl Multiplexed {
             return None;
         }
         shared.used_ns.store(now_ns, Ordering::Relaxed);
+        shared.fickle.begun(tenant);
+        shared.resets.begun();
         Some(Box::new(Stream {
             exchange: Exchange::default(),
             alarm: shared.alarms.lock().pop().unwrap_or_default(),
@@ -163,10 +182,21 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        let Shared { resets, fickle, .. } = &*self.shared;
         let exchange = std::mem::take(&mut self.exchange);
-        if !exchange.is_complete() && !self.sender.is_closed() {
-            self.shared.fickle.note(self.tenant);
-            self.shared.resets.take_back(exchange);
+        if exchange.is_stuck() {
+            resets.retire();
+        }
+        if exchange.is_reset() {
+            fickle.broken_off(self.tenant);
+            if !resets.spend() {
+                resets.retire();
+            }
+        } else if !exchange.is_complete() {
+            if !exchange.only_ends() {
+                fickle.broken_off(self.tenant);
+            }
+            resets.end(exchange);
         }
         self.shared.under_way.fetch_sub(1, Ordering::Relaxed);
         self.shared.alarms.lock().push(std::mem::take(&mut self.alarm));

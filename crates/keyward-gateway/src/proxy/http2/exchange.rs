@@ -4,10 +4,10 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -33,6 +33,10 @@ pub(in crate::proxy) enum Fault {
 pub(in crate::proxy) struct Exchange {
     answer: Answer,
     upload: Option<Arc<Upload>>,
+    /// Whether nothing but its end is expected of the answer's body.
+    has_no_body: bool,
+    /// Whether the stream was reset on this side, because the answer is no HTTP.
+    is_reset: bool,
 }
 
 #[derive(Default)]
@@ -51,8 +55,10 @@ impl Exchange {
     ) -> Self {
         let (head, body) = request.into_parts();
         let (body, upload) = StreamBody::new(body);
+        let has_no_body = head.method == Method::HEAD;
         let answer = sender.try_send_request(Request::from_parts(head, body));
-        Self { answer: Answer::Awaited(Box::pin(answer)), upload }
+        let answer = Answer::Awaited(Box::pin(answer));
+        Self { answer, upload, has_no_body, is_reset: false }
     }
 
     /// Waits for the head of the answer.
@@ -60,27 +66,29 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(StatusCode, HeaderMap), Fault>> {
-        if self.has_failed(cx) {
-            return Poll::Ready(Err(Fault::Body));
-        }
         let Answer::Awaited(answer) = &mut self.answer else {
+            debug_assert!(false, "a head is waited for once");
             return Poll::Pending;
         };
-        let fault = match ready!(answer.as_mut().poll(cx)) {
-            Ok(answer) => {
+        let fault = match answer.as_mut().poll(cx) {
+            Poll::Pending if self.has_failed(cx) => return Poll::Ready(Err(Fault::Body)),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
+                self.has_no_body |= matches!(head.status.as_u16(), 204 | 304);
                 self.answer = Answer::Arriving(body);
                 return Poll::Ready(Ok((head.status, head.headers)));
             }
-            Err(mut failure) => {
+            Poll::Ready(Err(mut failure)) => {
+                let has_upload = self.upload.is_some();
+                self.settle(failure.error());
                 let unsent = failure.take_message().map(Request::into_body);
                 match failure.into_error() {
-                    error if self.upload.is_some() && took_nothing(&error) => Fault::Stalled,
+                    error if has_upload && took_nothing(&error) => Fault::Stalled,
                     error => Fault::Broken(error, unsent.map(StreamBody::into_unsent)),
                 }
             }
         };
-        self.forget();
         Poll::Ready(Err(fault))
     }
 
@@ -89,20 +97,21 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.has_failed(cx) {
-            let error = BodyError::broken("the body of the request broke off");
-            return Poll::Ready(Some(Err(error)));
-        }
         let Answer::Arriving(body) = &mut self.answer else {
             return Poll::Ready(None);
         };
-        match ready!(Pin::new(body).poll_frame(cx)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => {
-                self.forget();
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Pending if self.has_failed(cx) => {
+                let error = BodyError::broken("the body of the request broke off");
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => {
+                self.settle(&error);
                 Poll::Ready(Some(Err(error.into())))
             }
-            None => {
+            Poll::Ready(None) => {
                 self.answer = Answer::Over;
                 Poll::Ready(None)
             }
@@ -127,24 +136,47 @@ impl Exchange {
         }
     }
 
-    /// Whether both messages are whole, so that there is no stream to take back.
+    /// Whether nothing more comes or goes, so that there is no stream to reset.
     pub(super) fn is_complete(&self) -> bool {
-        self.is_answered() && self.upload.as_ref().is_none_or(|upload| upload.is_over())
+        self.is_answered() && self.is_sent()
     }
 
-    /// Sends nothing more, and leaves the stream open for as long as this lasts.
+    /// Whether only the end of an answer without a body is missing, which comes by itself.
+    pub(super) fn only_ends(&self) -> bool {
+        self.has_no_body && self.is_sent() && matches!(self.answer, Answer::Arriving(_))
+    }
+
+    /// Whether its stream was reset although nobody broke it off.
+    pub(super) const fn is_reset(&self) -> bool {
+        self.is_reset
+    }
+
+    /// Whether its stream can be neither reset nor completed before the upstream takes more of it.
+    pub(super) fn is_stuck(&self) -> bool {
+        // without its answer the library ends it at once
+        let has_answer = !matches!(self.answer, Answer::Awaited(_));
+        has_answer && self.upload.as_ref().is_some_and(|upload| upload.is_stuck())
+    }
+
+    /// Takes nothing more from the caller, and leaves the stream open for as long as this lasts.
     pub(super) fn hold(&self) {
         if let Some(upload) = &self.upload {
             upload.hold();
         }
     }
 
+    fn is_sent(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.is_over())
+    }
+
     fn has_failed(&self, cx: &Context<'_>) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.has_failed(cx))
     }
 
-    /// The stream has ended already.
-    fn forget(&mut self) {
+    /// The stream has failed, and needs nothing more.
+    fn settle(&mut self, error: &hyper::Error) {
+        let cause = error.source().and_then(|it| it.downcast_ref::<h2::Error>());
+        self.is_reset = cause.is_some_and(|it| it.is_reset() && !it.is_remote());
         self.answer = Answer::Over;
         self.upload = None;
     }

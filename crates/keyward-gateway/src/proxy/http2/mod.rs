@@ -1,10 +1,10 @@
 //! HTTP/2 with upstreams: many exchanges at once on a connection.
 //!
-//! An exchange that is broken off takes its stream back (`RST_STREAM`, RFC 9113 §6.4). Servers count
-//! these, and end a connection that sees too many of them with all that is under way on it (a
-//! guard against CVE-2023-44487): one caller could end the exchanges of others. So a connection
-//! takes back a few streams and then begins no more ([`resets`]), and tenants that break off again
-//! and again have connections apart from the others' ([`fickle`]).
+//! An exchange that is broken off resets its stream (RFC 9113 §6.4). Servers count resets, and end
+//! a connection that sees too many of them with all that is under way on it (a guard against
+//! CVE-2023-44487): one caller could end the exchanges of others. So a connection has a credit for
+//! resets and then begins no more streams ([`resets`]), and tenants whose exchanges are broken off
+//! again and again have connections apart from the others' ([`fickle`]).
 
 mod connection;
 mod exchange;

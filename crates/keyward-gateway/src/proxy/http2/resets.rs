@@ -1,67 +1,114 @@
-//! How many streams of a connection are taken back, and how fast.
+//! How many streams of a connection are reset.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Context;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::proxy::http2::exchange::Exchange;
-use crate::stall::IdleTimer;
 
-/// Streams that a connection takes back at once; it then begins no more. Among the servers that are
-/// known to count, those of hyper end a connection at the fewest: 20 that they have not begun with.
-const MAX_RESETS: u32 = 10;
-/// How often another one is taken back after that, for as long as exchanges are under way on the
-/// connection. There are never more of them than there were streams.
-pub(super) const RELEASE_EVERY: Duration = Duration::from_millis(250);
+/// What a stream that is begun adds to the credit for resetting some, what each of these costs, and
+/// what a connection starts with. Tomcat counts the same way (`overheadResetFactor`), and ends a
+/// connection of which more streams are reset.
+const CREDIT_OF_A_STREAM: u32 = 2;
+const COST_OF_A_RESET: u32 = 5;
+const FIRST_CREDIT: u32 = 2 * COST_OF_A_RESET;
+/// The most that is saved up: hyper's servers end a connection of which 20 streams are reset that
+/// they have not begun with, and nothing says when they begin.
+const MAX_CREDIT: u32 = 10 * COST_OF_A_RESET;
+/// Exchanges of fickle tenants with one address that are held at a time; each may keep a window of
+/// its answer in memory. Of the others no more can be held than they have under way before they
+/// are known to be fickle.
+const MAX_HELD_APART: usize = 256;
+/// Answers without a body whose end may come later on one connection.
+const MAX_ENDING: usize = 64;
 
-/// The streams of one connection that are taken back.
+/// The streams of one connection that are reset, and those that should be and are not.
 pub(super) struct Resets {
-    left: AtomicU32,
-    /// Those that wait, their streams left open. Dropped, they are taken back.
-    held: Mutex<VecDeque<Exchange>>,
-    driver: AtomicWaker,
+    credit: AtomicU32,
+    retired: AtomicBool,
+    left: Mutex<Left>,
+    /// How many are held at this address, where that is bounded.
+    held_apart: Option<Arc<AtomicUsize>>,
+}
+
+/// Exchanges that nobody waits for. Dropped, their streams are reset.
+#[derive(Default)]
+struct Left {
+    /// Those that are complete but for the end of an answer without a body.
+    ending: Vec<Exchange>,
+    held: Vec<Held>,
+}
+
+struct Held {
+    exchange: Exchange,
+    apart: Option<Arc<AtomicUsize>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(apart) = &self.apart {
+            apart.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Resets {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(held_apart: Option<Arc<AtomicUsize>>) -> Self {
         Self {
-            left: AtomicU32::new(MAX_RESETS),
-            held: Mutex::new(VecDeque::new()),
-            driver: AtomicWaker::new(),
+            credit: AtomicU32::new(FIRST_CREDIT),
+            retired: AtomicBool::new(false),
+            left: Mutex::default(),
+            held_apart,
         }
     }
 
-    /// Whether no more streams should be begun.
+    /// Whether no more streams should be begun: another one could not be reset.
     pub(super) fn are_spent(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
+        let credit = self.credit.load(Ordering::Relaxed) + CREDIT_OF_A_STREAM;
+        credit < COST_OF_A_RESET || self.retired.load(Ordering::Relaxed)
     }
 
-    /// Takes back the stream of an exchange, now or later.
-    pub(super) fn take_back(&self, exchange: Exchange) {
-        let one_less = |left: u32| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
-            drop(exchange);
+    /// No more streams should be begun.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// A stream was begun.
+    pub(super) fn begun(&self) {
+        let more = |credit: u32| Some((credit + CREDIT_OF_A_STREAM).min(MAX_CREDIT));
+        let _ = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.left.lock().ending.retain(|it| !it.is_complete());
+    }
+
+    /// A stream was reset; false when there should be no more of them.
+    pub(super) fn spend(&self) -> bool {
+        let less = |credit: u32| credit.checked_sub(COST_OF_A_RESET);
+        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Ends an exchange that is not complete: its stream is reset, or left open for as long as
+    /// others are under way on the connection.
+    pub(super) fn end(&self, exchange: Exchange) {
+        if exchange.only_ends() {
+            let mut left = self.left.lock();
+            if left.ending.len() < MAX_ENDING {
+                return left.ending.push(exchange);
+            }
+        }
+        if self.spend() {
+            return;
+        }
+        self.retire();
+        if let Some(apart) = &self.held_apart
+            && apart.fetch_add(1, Ordering::Relaxed) >= MAX_HELD_APART
+        {
+            apart.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         exchange.hold();
-        self.held.lock().push_back(exchange);
-        self.driver.wake();
-    }
-
-    /// Takes back what was held, one after the other.
-    pub(super) fn release(&self, pause: &mut IdleTimer, cx: &mut Context<'_>) {
-        self.driver.register(cx.waker());
-        while !self.held.lock().is_empty() {
-            if pause.poll_expired(cx).is_pending() {
-                return;
-            }
-            pause.rest();
-            let first = self.held.lock().pop_front();
-            drop(first);
-        }
+        let mut left = self.left.lock();
+        left.held.retain(|it| !it.exchange.is_complete());
+        left.held.push(Held { exchange, apart: self.held_apart.clone() });
     }
 }

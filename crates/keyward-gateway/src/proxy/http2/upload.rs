@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ const FLOWING: u8 = 0;
 const OVER: u8 = 1;
 /// It broke off on the caller's side.
 const FAILED: u8 = 2;
-/// Nothing more is sent, and its stream is left open.
+/// Nothing more is taken from the caller, and its stream is left open.
 const HELD: u8 = 3;
 /// Its stream is to be reset.
 const RESET: u8 = 4;
@@ -27,6 +27,10 @@ const RESET: u8 = 4;
 #[derive(Default)]
 pub(super) struct Upload {
     state: AtomicU8,
+    /// Whether the sender waits for more of it, where it learns what it shall do.
+    is_awaited: AtomicBool,
+    /// Whether the sender is done with it.
+    is_released: AtomicBool,
     sender: AtomicWaker,
     exchange: AtomicWaker,
 }
@@ -37,13 +41,21 @@ impl Upload {
         self.state() == OVER
     }
 
+    /// Whether the sender has a piece of it that the upstream does not take. Until it does, or ends
+    /// the stream, nothing can be told to the sender.
+    pub(super) fn is_stuck(&self) -> bool {
+        let is_free = self.is_awaited.load(Ordering::Acquire);
+        !is_free && !self.is_released.load(Ordering::Acquire)
+    }
+
     /// Whether it broke off; when not yet, the task is woken when it does.
     pub(super) fn has_failed(&self, cx: &Context<'_>) -> bool {
         self.exchange.register(cx.waker());
         self.state() == FAILED
     }
 
-    /// Sends nothing more, and leaves the stream open.
+    /// Takes nothing more from the caller, and leaves the stream open: without an end, whatever of
+    /// it is still on its way.
     pub(super) fn hold(&self) {
         self.end(HELD);
     }
@@ -99,6 +111,7 @@ impl StreamBody {
         upload: &Upload,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        upload.is_awaited.store(true, Ordering::Release);
         upload.sender.register(cx.waker());
         match upload.state() {
             FLOWING | OVER => {}
@@ -111,6 +124,7 @@ impl StreamBody {
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
+                upload.is_awaited.store(false, Ordering::Release);
                 if frame.is_trailers() || self.body.is_end_stream() {
                     upload.note(OVER);
                 }
@@ -157,6 +171,7 @@ impl Body for StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         if let Some(upload) = &self.upload {
+            upload.is_released.store(true, Ordering::Release);
             upload.note(OVER);
         }
     }

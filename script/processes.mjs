@@ -1,0 +1,63 @@
+// Programs that scripts start, wait for and stop.
+import { spawn } from 'node:child_process'
+import { dirname } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+const READY_MS = 60_000
+const STOP_MS = 20_000
+const MAX_LOG_CHARS = 1_000_000
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** A text as JSON, if it is. */
+export function parsed(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** A process of the binary that is ready once it has printed what `isReady` finds. */
+export async function start(binary, name, arguments_, source, isReady) {
+  // settings of the script itself are none of the server's
+  const names = Object.keys(process.env).filter((it) => !it.startsWith('KEYWARD_'))
+  const env = Object.fromEntries(names.map((it) => [it, process.env[it]]))
+  const child = spawn(binary, arguments_, { stdio: ['ignore', 'pipe', 'pipe'], cwd: root, env })
+  let log = ''
+  const exited = new Promise((resolve) => {
+    child.once('exit', (code, signal) => resolve({ code, signal }))
+    child.once('error', (error) => resolve({ code: null, signal: error.message }))
+  })
+  const ready = new Promise((resolve) => {
+    for (const stream of ['stdout', 'stderr']) {
+      createInterface({ input: child[stream] }).on('line', (line) => {
+        log = `${log}${line}\n`.slice(-MAX_LOG_CHARS)
+        const found = stream === source && isReady(parsed(line))
+        if (found) resolve(found)
+      })
+    }
+  })
+  const started = { name, child, exited, log: () => log }
+  const late = pause(READY_MS, undefined, { ref: false })
+  started.info = await Promise.race([ready, exited.then(() => undefined), late])
+  if (!started.info) {
+    child.kill('SIGKILL')
+    const ended = await exited
+    throw Object.assign(new Error(`${name} did not get ready:\n${log.slice(-4_000)}`), { ended })
+  }
+  return started
+}
+
+/** Tells a process to stop, and answers with how it ended. */
+export async function stop(started, signal = 'SIGTERM') {
+  const { child, exited } = started
+  if (child.exitCode !== null || child.signalCode !== null) return exited
+  child.kill(signal)
+  const ended = await Promise.race([exited, pause(STOP_MS, undefined, { ref: false })])
+  if (ended) return ended
+  child.kill('SIGKILL')
+  return exited
+}
