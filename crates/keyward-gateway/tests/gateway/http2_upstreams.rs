@@ -8,12 +8,15 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use keyward_gateway::{GatewayServer, UpstreamConfig, UpstreamProtocol};
+use keyward_gateway::{GatewayOptions, GatewayServer, UpstreamConfig, UpstreamProtocol};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
+use crate::frames::Wire;
+use crate::http2::h2c;
 use crate::speakers::*;
 use crate::support::*;
+use crate::untaken::NO_WINDOW;
 
 struct Scene {
     world: World,
@@ -21,10 +24,14 @@ struct Scene {
 }
 
 impl Scene {
-    fn of(mut upstream: UpstreamConfig) -> Self {
+    fn of(upstream: UpstreamConfig) -> Self {
+        Self::with(upstream, options())
+    }
+
+    fn with(mut upstream: UpstreamConfig, options: GatewayOptions) -> Self {
         upstream.protocol = UpstreamProtocol::Http2;
         let world = World::new();
-        let server = start(&world.plane(with_sockets_elsewhere(upstream)), options());
+        let server = start(&world.plane(with_sockets_elsewhere(upstream)), options);
         Self { world, server }
     }
 
@@ -238,6 +245,50 @@ async fn an_upload_that_one_stream_does_not_take_is_given_up_alone() {
     stuck.store(false, Ordering::SeqCst);
     assert_eq!(scene.send("GET", "").await.body, "ok");
     assert_eq!(speaker.connections(), 1, "the other streams of its connection go on");
+}
+
+/// Small frames cost more memory than their bytes, so that the library ends a connection on which
+/// too many wait.
+#[tokio::test]
+async fn small_frames_that_nobody_takes_end_nobody_elses_exchange() {
+    const UNTAKEN: u64 = 40;
+    const FRAME: &[u8] = &[b'x'; 20];
+    let (released, sent) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+    let (gate, count) = (Arc::clone(&released), Arc::clone(&sent));
+    let answering: Answering = Arc::new(move |request| {
+        let (gate, count) = (Arc::clone(&gate), Arc::clone(&count));
+        Box::pin(async move {
+            if request.method() == http::Method::POST {
+                gate.notified().await;
+                return whole("ok");
+            }
+            let frames = futures_util::stream::repeat_with(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(FRAME)))
+            });
+            Response::new(StreamBody::new(frames).boxed_unsync())
+        })
+    });
+    let speaker = Speaker::on_tcp(Speech::Http2, answering).await;
+    let mut options = options();
+    h2c(&mut options);
+    let scene = Scene::with(speaker.config(), options);
+    let mut stays = scene.client().await;
+    stays.write(scene.head("POST", "content-length: 0\r\n").as_bytes()).await;
+    let mut untaken = Wire::open(scene.server.local_addr(), &NO_WINDOW).await;
+    for number in 0..u32::try_from(UNTAKEN).unwrap() {
+        untaken.get(2 * number + 1, "/v1/reports", &[("x-api-key", &scene.world.token)]).await;
+    }
+    // the windows of all of them are full
+    let full = async {
+        while sent.load(Ordering::SeqCst) * (FRAME.len() as u64) < UNTAKEN * 64 * 1024 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, full).await.expect("all wait on one connection");
+    released.notify_one();
+    assert_eq!(stays.answer().await.body, "ok");
+    assert_eq!(speaker.connections(), 1);
 }
 
 /// An upstream of HTTP/2 frames: the test answers each stream itself.

@@ -15,7 +15,7 @@ use crate::support::*;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 /// Settings: initial windows of so many bytes.
-const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+pub(crate) const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 const SMALL_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 1];
 /// A window that has room for any answer here.
 const ROOM: [u8; 4] = [0, 1, 0, 0];

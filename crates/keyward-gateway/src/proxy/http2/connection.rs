@@ -27,9 +27,11 @@ use crate::proxy::http2::upload::StreamBody;
 /// connection.
 const MAX_STREAMS: u32 = 64;
 /// Bytes of an answer that wait for a caller who reads slowly.
-const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-/// The same for all streams together: one that stands still cannot hold up the others.
-const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * MAX_STREAMS;
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// The same for all streams together: more than they can take, so that one that stands still cannot
+/// hold up the others. The library also ends a connection when what its frames waste of 256 bytes
+/// each comes to half of this. The windows of all streams may be full of frames of 16 bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 2 * (256 / 16) * STREAM_WINDOW_BYTES * MAX_STREAMS;
 /// Bytes of the request bodies of one stream that wait to be sent.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes of the head of an answer.
