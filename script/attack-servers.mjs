@@ -13,10 +13,10 @@ import { start, stop } from './processes.mjs'
 const WRITE_MS = 20
 const READ_MS = 1_000
 /**
- * What the upstream counts for a connection, for a stream that is begun and for one that is reset,
- * as Tomcat does; at less than nothing it ends the connection.
+ * What the upstream counts for a connection with four settings, for a stream that is begun and for
+ * one that is reset, as Tomcat does; at less than nothing it ends the connection.
  */
-const [FIRST, BEGUN, RESET] = [100, 20, -50]
+const [FIRST, BEGUN, RESET] = [60, 20, -50]
 const HERE = fileURLToPath(import.meta.url)
 const FLOODS = fileURLToPath(new URL('attack-floods.mjs', import.meta.url))
 

@@ -252,7 +252,7 @@ async fn an_upload_that_one_stream_does_not_take_is_given_up_alone() {
 #[tokio::test]
 async fn small_frames_that_nobody_takes_end_nobody_elses_exchange() {
     const UNTAKEN: u64 = 40;
-    const FRAME: &[u8] = &[b'x'; 20];
+    const FRAME: &[u8] = &[b'x'; 40];
     let (released, sent) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
     let (gate, count) = (Arc::clone(&released), Arc::clone(&sent));
     let answering: Answering = Arc::new(move |request| {

@@ -22,12 +22,12 @@ use crate::support::*;
 /// The most streams that a connection resets while it begins none.
 const AT_ONCE: usize = 10;
 /// Those that a new connection resets when each of its streams is broken off.
-const OF_A_NEW_ONE: usize = 3;
+const OF_A_NEW_ONE: usize = 2;
 /// Broken exchanges after which a tenant's have connections apart.
 const FICKLE_AT: usize = 4;
-/// What Tomcat counts for a connection, for a stream that is begun, and for one that is reset; at
-/// less than nothing it ends the connection.
-const TOMCAT: (i64, i64, i64) = (100, 20, -50);
+/// What Tomcat counts for a connection with four settings, for a stream that is begun, and for one
+/// that is reset; at less than nothing it ends the connection.
+const TOMCAT: (i64, i64, i64) = (60, 20, -50);
 const ACK: u8 = 1;
 /// The head of an answer: `:status: 200` of the static table (RFC 7541 appendix A).
 const OK: [u8; 1] = [0x88];
@@ -282,7 +282,9 @@ async fn many_are_broken_off(how: How) {
     assert_eq!(stays.answer().await.body, "ok", "{how:?}");
     // with the last of its exchanges, all that was left of the others ends
     upstream.closed(kept.0).await;
-    assert_eq!(upstream.resets(kept.0), AT_ONCE, "{how:?}");
+    let resets = upstream.resets(kept.0);
+    // what was begun meanwhile may have earned another one
+    assert!((AT_ONCE..AT_ONCE + 3).contains(&resets), "{how:?}: {resets}");
 }
 
 #[tokio::test]
@@ -298,6 +300,18 @@ async fn callers_that_leave_before_their_answers_end_nobody_elses_exchange() {
 #[tokio::test]
 async fn callers_that_leave_within_their_answers_end_nobody_elses_exchange() {
     many_are_broken_off(How::LeftWithinTheAnswer).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_begins_no_more_ends_without_being_asked_for() {
+    let (url, mut upstream) = Counting::start().await;
+    let scene = Scene::of(&url);
+    for _ in 0..OF_A_NEW_ONE {
+        let mut client = scene.post(&scene.restless).await;
+        upstream.begun().await;
+        garble(&mut client).await;
+    }
+    upstream.closed(0).await;
 }
 
 #[tokio::test]
@@ -329,7 +343,8 @@ async fn an_answer_whose_end_comes_alone_is_not_broken_off() {
     let (no_content, not_modified) = ([0x89], [0x8b]);
     let heads = [("GET", &OK[..]), ("GET", &sized), ("GET", &no_content), ("GET", &not_modified)];
     for (method, head) in heads.into_iter().chain([("HEAD", &sized[..])]) {
-        for _ in 0..2 * AT_ONCE {
+        // more than are waited for at a time
+        for _ in 0..80 {
             let mut client = scene.begin(&scene.calm, method, "\r\n").await;
             let at = upstream.begun().await;
             assert_eq!(at.0, 0);
@@ -379,7 +394,7 @@ async fn what_is_broken_off_on_a_connection_that_is_going_away_counts_as_well() 
 async fn an_upload_that_is_stuck_when_its_exchange_ends_ends_with_its_connection() {
     let (url, mut upstream) = Counting::start().await;
     let mut config = config_of(&[&url]);
-    config.body_idle_timeout = Duration::from_millis(300);
+    config.body_idle_timeout = Duration::from_secs(1);
     let scene = Scene::with(config);
     let mut stays = scene.get(&scene.calm).await;
     let kept = upstream.begun().await;
@@ -394,7 +409,7 @@ async fn an_upload_that_is_stuck_when_its_exchange_ends_ends_with_its_connection
     let mut sent = 0;
     while sent < length {
         let write = leaves.stream.write(&chunk);
-        match timeout(Duration::from_millis(100), write).await {
+        match timeout(Duration::from_millis(250), write).await {
             Ok(Ok(count)) => sent += count,
             Ok(Err(_)) | Err(_) => break,
         }

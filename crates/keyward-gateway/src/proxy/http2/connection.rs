@@ -12,7 +12,8 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, yield_now};
 
 use keyward_core::id::TenantId;
 
@@ -62,13 +63,42 @@ struct Shared {
     tasks: [Option<AbortHandle>; 2],
 }
 
-/// A connection that nobody uses is closed: left alone it would first send what is buffered, to an
-/// upstream that may take nothing for a long time.
-impl Drop for Shared {
-    fn drop(&mut self) {
+impl Shared {
+    /// Ends an exchange, and the connection behind the last one when it begins no more.
+    fn end(&self, exchange: Exchange, tenant: TenantId) {
+        let Self { resets, fickle, .. } = self;
+        if exchange.is_stuck() {
+            fickle.broken_off(tenant);
+            resets.retire();
+        }
+        if exchange.is_reset() {
+            fickle.broken_off(tenant);
+            if !resets.spend() {
+                resets.retire();
+            }
+        } else if !exchange.is_complete() {
+            if !exchange.only_ends() {
+                fickle.broken_off(tenant);
+            }
+            resets.end(exchange);
+        }
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 && resets.are_spent() {
+            self.close();
+        }
+    }
+
+    /// Left alone it would first send what is buffered, to an upstream that may take nothing for a
+    /// long time.
+    fn close(&self) {
         for task in self.tasks.iter().flatten() {
             task.abort();
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -184,23 +214,18 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Shared { resets, fickle, .. } = &*self.shared;
-        let exchange = std::mem::take(&mut self.exchange);
-        if exchange.is_stuck() {
-            resets.retire();
+        let shared = Arc::clone(&self.shared);
+        shared.alarms.lock().push(std::mem::take(&mut self.alarm));
+        let (exchange, tenant) = (std::mem::take(&mut self.exchange), self.tenant);
+        if exchange.may_still_send()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(async move {
+                yield_now().await;
+                shared.end(exchange, tenant);
+            });
+        } else {
+            shared.end(exchange, tenant);
         }
-        if exchange.is_reset() {
-            fickle.broken_off(self.tenant);
-            if !resets.spend() {
-                resets.retire();
-            }
-        } else if !exchange.is_complete() {
-            if !exchange.only_ends() {
-                fickle.broken_off(self.tenant);
-            }
-            resets.end(exchange);
-        }
-        self.shared.under_way.fetch_sub(1, Ordering::Relaxed);
-        self.shared.alarms.lock().push(std::mem::take(&mut self.alarm));
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -146,9 +146,27 @@ impl Exchange {
         self.has_no_body && self.is_sent() && matches!(self.answer, Answer::Arriving(_))
     }
 
+    /// Whether the end of an answer without a body has come, when nobody else asks for it.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match self.poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return true,
+                Poll::Pending => return false,
+            }
+        }
+    }
+
     /// Whether its stream was reset although nobody broke it off.
     pub(super) const fn is_reset(&self) -> bool {
         self.is_reset
+    }
+
+    /// Whether the answer came whole before all of the request was sent. What becomes of the rest
+    /// is known when the task that sends it had its turn.
+    pub(super) fn may_still_send(&self) -> bool {
+        self.is_answered() && self.upload.as_ref().is_some_and(|upload| !upload.is_released())
     }
 
     /// Whether its stream can be neither reset nor completed before the upstream takes more of it.

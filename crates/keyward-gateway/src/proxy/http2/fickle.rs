@@ -70,6 +70,7 @@ impl Fickle {
     pub(super) fn begun(&self, tenant: TenantId) {
         if self.remembers_any(Instant::now())
             && let Some(it) = self.tenants.lock().get_mut(&tenant)
+            && it.halve(Instant::now())
         {
             it.begun = it.begun.saturating_add(1);
         }
@@ -118,7 +119,7 @@ impl Recent {
             self.halved += HALVED_EVERY;
         }
         if self.broken_off == 0 {
-            self.halved = now;
+            (self.begun, self.halved) = (1, now);
         }
         self.broken_off > 0
     }
@@ -170,6 +171,17 @@ mod tests {
         }
         assert!(!fickle.contains(TENANT));
         break_off(&fickle, TENANT, 2 * ONE_IN);
+        assert!(fickle.contains(TENANT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_begun_long_ago_excuses_nothing() {
+        let fickle = Fickle::at("http://api.test");
+        break_off(&fickle, TenantId::from_bits(2), 1_000);
+        break_off(&fickle, TENANT, 1);
+        advance(HALVED_EVERY * 2).await;
+        (0..1_000).for_each(|_| fickle.begun(TENANT));
+        break_off(&fickle, TENANT, FICKLE_AT);
         assert!(fickle.contains(TENANT));
     }
 

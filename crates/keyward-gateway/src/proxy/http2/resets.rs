@@ -8,14 +8,15 @@ use parking_lot::Mutex;
 use crate::proxy::http2::exchange::Exchange;
 
 /// What a stream that is begun adds to the credit for resetting some, what each of these costs, and
-/// what a connection starts with. Tomcat counts the same way (`overheadResetFactor`), and ends a
-/// connection of which more streams are reset.
+/// what a connection starts with: in tens, what Tomcat counts for them (`overheadCountFactor`).
 const CREDIT_OF_A_STREAM: u32 = 2;
 const COST_OF_A_RESET: u32 = 5;
-const FIRST_CREDIT: u32 = 2 * COST_OF_A_RESET;
+const FIRST_CREDIT: u32 = 6;
 /// The most that is saved up: hyper's servers end a connection of which 20 streams are reset that
 /// they have not begun with, and nothing says when they begin.
 const MAX_CREDIT: u32 = 10 * COST_OF_A_RESET;
+/// Streams that a connection resets in its life: Netty's servers end one at 200 in half a minute.
+const MAX_RESETS: u32 = 100;
 /// Exchanges of fickle tenants with one address that are held at a time; each may keep a window of
 /// its answer in memory. Of the others no more can be held than they have under way before they
 /// are known to be fickle.
@@ -26,6 +27,7 @@ const MAX_ENDING: usize = 64;
 /// The streams of one connection that are reset, and those that should be and are not.
 pub(super) struct Resets {
     credit: AtomicU32,
+    spent: AtomicU32,
     retired: AtomicBool,
     left: Mutex<Left>,
     /// How many are held at this address, where that is bounded.
@@ -57,6 +59,7 @@ impl Resets {
     pub(super) fn new(held_apart: Option<Arc<AtomicUsize>>) -> Self {
         Self {
             credit: AtomicU32::new(FIRST_CREDIT),
+            spent: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             left: Mutex::default(),
             held_apart,
@@ -78,13 +81,17 @@ impl Resets {
     pub(super) fn begun(&self) {
         let more = |credit: u32| Some((credit + CREDIT_OF_A_STREAM).min(MAX_CREDIT));
         let _ = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        self.left.lock().ending.retain(|it| !it.is_complete());
+        self.left.lock().ending.retain_mut(|it| !it.has_ended());
     }
 
     /// A stream was reset; false when there should be no more of them.
     pub(super) fn spend(&self) -> bool {
         let less = |credit: u32| credit.checked_sub(COST_OF_A_RESET);
-        self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        let may = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if may && self.spent.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_RESETS {
+            self.retire();
+        }
+        may
     }
 
     /// Ends an exchange that is not complete: its stream is reset, or left open for as long as
@@ -96,7 +103,8 @@ impl Resets {
                 return left.ending.push(exchange);
             }
         }
-        if self.spend() {
+        // those that are left of a retired one wait for its end
+        if !self.retired.load(Ordering::Relaxed) && self.spend() {
             return;
         }
         self.retire();

@@ -44,8 +44,12 @@ impl Upload {
     /// Whether the sender has a piece of it that the upstream does not take. Until it does, or ends
     /// the stream, nothing can be told to the sender.
     pub(super) fn is_stuck(&self) -> bool {
-        let is_free = self.is_awaited.load(Ordering::Acquire);
-        !is_free && !self.is_released.load(Ordering::Acquire)
+        !self.is_awaited.load(Ordering::Acquire) && !self.is_released()
+    }
+
+    /// Whether the sender is done with it.
+    pub(super) fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::Acquire)
     }
 
     /// Whether it broke off; when not yet, the task is woken when it does.
