@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import http from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { parsed, root, start } from './processes.mjs'
+import { parsed, root, start, stop } from './processes.mjs'
 
 const READY_MS = 30_000
 const CALL_MS = 10_000
