@@ -31,14 +31,19 @@ export async function start(binary, name, arguments_, source, isReady) {
     child.once('exit', (code, signal) => resolve({ code, signal }))
     child.once('error', (error) => resolve({ code: null, signal: error.message }))
   })
+  for (const stream of [child.stdout, child.stderr]) {
+    // in chunks: a server under attack says more than could be looked at line by line
+    stream.setEncoding('utf8').on('data', (text) => { log = (log + text).slice(-MAX_LOG_CHARS) })
+  }
   const ready = new Promise((resolve) => {
-    for (const stream of ['stdout', 'stderr']) {
-      createInterface({ input: child[stream] }).on('line', (line) => {
-        log = `${log}${line}\n`.slice(-MAX_LOG_CHARS)
-        const found = stream === source && isReady(parsed(line))
-        if (found) resolve(found)
-      })
-    }
+    const lines = createInterface({ input: child[source] })
+    lines.on('line', (line) => {
+      const found = isReady(parsed(line))
+      if (!found) return
+      resolve(found)
+      lines.close()
+      child[source].resume()
+    })
   })
   const started = { name, child, exited, log: () => log }
   const late = pause(READY_MS, undefined, { ref: false })
