@@ -73,9 +73,7 @@ impl Shared {
         }
         if exchange.is_reset() {
             fickle.broken_off(tenant);
-            if !resets.spend() {
-                resets.retire();
-            }
+            resets.spend();
         } else if !exchange.is_complete() {
             if !exchange.only_ends() {
                 fickle.broken_off(tenant);

@@ -28,7 +28,7 @@ pub(in crate::proxy) enum Fault {
     Broken(hyper::Error, Option<ForwardBody>),
 }
 
-/// An exchange. Dropped before it is complete, it takes its stream back.
+/// An exchange. Dropped before it is complete, it resets its stream.
 #[derive(Default)]
 pub(in crate::proxy) struct Exchange {
     answer: Answer,

@@ -55,10 +55,9 @@ impl Fickle {
 
     /// Whether a tenant is one of them.
     pub(in crate::proxy) fn contains(&self, tenant: TenantId) -> bool {
-        let now = Instant::now();
-        if !self.remembers_any(now) {
+        let Some(now) = self.remembers_at() else {
             return false;
-        }
+        };
         let mut tenants = self.tenants.lock();
         tenants.get_mut(&tenant).is_some_and(|it| {
             it.halve(now);
@@ -68,9 +67,9 @@ impl Fickle {
 
     /// Notes that a stream was begun for a tenant.
     pub(super) fn begun(&self, tenant: TenantId) {
-        if self.remembers_any(Instant::now())
+        if let Some(now) = self.remembers_at()
             && let Some(it) = self.tenants.lock().get_mut(&tenant)
-            && it.halve(Instant::now())
+            && it.halve(now)
         {
             it.begun = it.begun.saturating_add(1);
         }
@@ -100,8 +99,17 @@ impl Fickle {
         }
     }
 
-    fn remembers_any(&self, now: Instant) -> bool {
-        self.millis(now) < self.until_ms.load(Ordering::Relaxed)
+    /// The time, if any tenant is remembered; mostly it is not even asked for.
+    fn remembers_at(&self) -> Option<Instant> {
+        let until_ms = self.until_ms.load(Ordering::Relaxed);
+        let now = (until_ms > 0).then(Instant::now)?;
+        if self.millis(now) < until_ms {
+            return Some(now);
+        }
+        // unless it was moved meanwhile
+        let relaxed = Ordering::Relaxed;
+        let _ = self.until_ms.compare_exchange(until_ms, 0, relaxed, relaxed);
+        None
     }
 
     fn millis(&self, at: Instant) -> u64 {
@@ -194,7 +202,8 @@ mod tests {
         }
         assert_eq!(all.iter().filter(|tenant| fickle.contains(**tenant)).count(), MAX_TENANTS);
         advance(HALVED_EVERY * 3).await;
-        assert!(!fickle.remembers_any(Instant::now()));
+        assert!(fickle.remembers_at().is_none());
+        assert_eq!(fickle.until_ms.load(Ordering::Relaxed), 0);
         let last = all.last().copied().unwrap_or(TENANT);
         break_off(&fickle, last, FICKLE_AT);
         assert!(fickle.contains(last), "room was made for it");

@@ -84,11 +84,12 @@ impl Resets {
         self.left.lock().ending.retain_mut(|it| !it.has_ended());
     }
 
-    /// A stream was reset; false when there should be no more of them.
+    /// Counts a stream that is reset; false when no more should be, or be begun.
     pub(super) fn spend(&self) -> bool {
         let less = |credit: u32| credit.checked_sub(COST_OF_A_RESET);
-        let may = self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-        if may && self.spent.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_RESETS {
+        let may = !self.retired.load(Ordering::Relaxed)
+            && self.credit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if !may || self.spent.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_RESETS {
             self.retire();
         }
         may
@@ -103,11 +104,9 @@ impl Resets {
                 return left.ending.push(exchange);
             }
         }
-        // those that are left of a retired one wait for its end
-        if !self.retired.load(Ordering::Relaxed) && self.spend() {
+        if self.spend() {
             return;
         }
-        self.retire();
         if let Some(apart) = &self.held_apart
             && apart.fetch_add(1, Ordering::Relaxed) >= MAX_HELD_APART
         {

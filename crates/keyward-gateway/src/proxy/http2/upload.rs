@@ -111,7 +111,7 @@ impl StreamBody {
     }
 
     fn poll_next(
-        &mut self,
+        body: &mut ForwardBody,
         upload: &Upload,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -122,14 +122,14 @@ impl StreamBody {
             RESET => return Poll::Ready(Some(Err(h2::Reason::CANCEL.into()))),
             _ => {
                 // nobody waits for what its caller still sends
-                self.body = ForwardBody::Empty;
+                *body = ForwardBody::Empty;
                 return Poll::Pending;
             }
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 upload.is_awaited.store(false, Ordering::Release);
-                if frame.is_trailers() || self.body.is_end_stream() {
+                if frame.is_trailers() || body.is_end_stream() {
                     upload.note(OVER);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -141,7 +141,7 @@ impl StreamBody {
             Some(Err(_)) => {
                 // why is known to whoever watches the body
                 upload.note(FAILED);
-                self.poll_next(upload, cx)
+                Self::poll_next(body, upload, cx)
             }
         }
     }
@@ -155,11 +155,8 @@ impl Body for StreamBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let it = self.get_mut();
-        match it.upload.clone() {
-            Some(upload) => it.poll_next(&upload, cx),
-            None => Poll::Ready(None),
-        }
+        let Self { body, upload } = self.get_mut();
+        upload.as_ref().map_or(Poll::Ready(None), |upload| Self::poll_next(body, upload, cx))
     }
 
     fn is_end_stream(&self) -> bool {
