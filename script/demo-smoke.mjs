@@ -1,20 +1,17 @@
 // The walk-through of the demo, unattended: `node script/demo-smoke.mjs PATH-TO-keyward`.
 // Starts a server of its own on free ports with a temporary data directory, drives it over HTTP
 // and the command line, prints every step with its result, and leaves nothing behind.
-import { execFile, spawn } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual, promisify } from 'node:util'
+import { start, stop } from './processes.mjs'
 
 const RUN_MS = 180_000
-const READY_MS = 30_000
 const CALL_MS = 10_000
-const STOP_MS = 15_000
-const MAX_LOG_CHARS = 4_000_000
 
 const binary = process.argv[2]
 if (!binary) {
@@ -114,7 +111,8 @@ async function until(what, ask, holds) {
 
 // -- the server -------------------------------------------------------------------------------
 
-async function start(folder) {
+/** `keyward dev` with a listener for live keys and one for all others. */
+function startDemo(folder) {
   const arguments_ = [
     'dev', '--profile', 'asiri', '--json', '--data-dir', join(folder, 'data'),
     '--control-listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0',
@@ -123,35 +121,7 @@ async function start(folder) {
     '--gateway-listener',
     '{ listen = "127.0.0.1:0", environments = ["staging", "development", "test"] }',
   ]
-  const child = spawn(binary, arguments_, { stdio: ['ignore', 'pipe', 'pipe'] })
-  let log = ''
-  child.stderr.on('data', (chunk) => { log = (log + chunk).slice(-MAX_LOG_CHARS) })
-  const exited = new Promise((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }))
-  })
-  const lines = createInterface({ input: child.stdout })
-  const ready = new Promise((resolve) => lines.once('line', resolve))
-  const late = pause(READY_MS, undefined, { ref: false }).then(() => 'late')
-  const first = await Promise.race([ready, exited, late])
-  const server = { child, exited, log: () => log, info: undefined }
-  if (typeof first !== 'string' || first === 'late') {
-    server.failure = first === 'late' ? `not ready in ${READY_MS} ms` : `ended: ${show(first)}`
-  } else {
-    server.info = JSON.parse(first)
-  }
-  return server
-}
-
-async function stop(server) {
-  if (!server) return
-  const { child, exited } = server
-  if (child.exitCode !== null || child.signalCode !== null) return exited
-  // once: a second one would cut what it is still doing
-  child.kill('SIGTERM')
-  const ended = await Promise.race([exited, pause(STOP_MS, 'late', { ref: false })])
-  if (ended !== 'late') return ended
-  child.kill('SIGKILL')
-  return exited
+  return start(binary, 'keyward dev', arguments_, 'stdout', (line) => line)
 }
 
 // -- the walk-through -------------------------------------------------------------------------
@@ -414,9 +384,9 @@ async function walk(server, folder) {
   await step('no key and no token is in the log', async () => {
     const secrets = [demo, narrow, worker.secret, successor.secret, info.adminToken]
     // without its head, which is public
-    const found = secrets.filter((it) => server.log().includes(it.split('_').at(-1)))
+    const found = secrets.filter((it) => server.diagnostics().includes(it.split('_').at(-1)))
     expect('secrets in the log', found.length, 0)
-    note(`${server.log().length} characters searched`)
+    note(`${server.diagnostics().length} characters searched`)
   })
 }
 
@@ -444,7 +414,7 @@ let server
 let overdue
 async function finish() {
   clearTimeout(overdue)
-  const ended = await stop(server)
+  const ended = server && await stop(server)
   await rm(folder, { recursive: true, force: true })
   return ended
 }
@@ -462,11 +432,10 @@ overdue = setTimeout(() => {
 
 try {
   await step('keyward dev --profile asiri --json gets ready', async () => {
-    server = await start(folder)
-    if (server.failure) throw new Failed(`${server.failure}\n${server.log()}`)
+    server = await startDemo(folder)
     note(`${Date.now() - begun} ms`)
   })
-  if (server?.info) await walk(server, folder)
+  if (server) await walk(server, folder)
 } catch (error) {
   if (!interrupted) {
     results.failed += 1
@@ -475,11 +444,11 @@ try {
 }
 const ended = await finish()
 if (interrupted) process.exit(130)
-if (server?.info) {
+if (server) {
   await step('stops when told', async () => expect('exit', ended, { code: 0, signal: null }))
 }
 if (results.failed > 0 && server) {
-  console.log(`\nThe end of its log:\n${server.log().slice(-4_000)}`)
+  console.log(`\nThe end of its log:\n${server.diagnostics().slice(-4_000)}`)
 }
 const seconds = ((Date.now() - begun) / 1000).toFixed(1)
 console.log(`\n${results.passed} passed, ${results.failed} failed, ${seconds} s`)

@@ -20,13 +20,17 @@ export function parsed(text) {
   }
 }
 
-/** A process of the binary that is ready once it has printed what `isReady` finds. */
+/**
+ * A process of the binary that is ready once it has printed what `isReady` finds, on `source`.
+ * `log` answers with what it has written, `diagnostics` with what of it went to stderr.
+ */
 export async function start(binary, name, arguments_, source, isReady) {
   // settings of the script itself are none of the server's
   const names = Object.keys(process.env).filter((it) => !it.startsWith('KEYWARD_'))
   const env = Object.fromEntries(names.map((it) => [it, process.env[it]]))
   const child = spawn(binary, arguments_, { stdio: ['ignore', 'pipe', 'pipe'], cwd: root, env })
   let log = ''
+  let diagnostics = ''
   const exited = new Promise((resolve) => {
     child.once('exit', (code, signal) => resolve({ code, signal }))
     child.once('error', (error) => resolve({ code: null, signal: error.message }))
@@ -35,6 +39,7 @@ export async function start(binary, name, arguments_, source, isReady) {
     // in chunks: a server under attack says more than could be looked at line by line
     stream.setEncoding('utf8').on('data', (text) => { log = (log + text).slice(-MAX_LOG_CHARS) })
   }
+  child.stderr.on('data', (text) => { diagnostics = (diagnostics + text).slice(-MAX_LOG_CHARS) })
   const ready = new Promise((resolve) => {
     const lines = createInterface({ input: child[source] })
     lines.on('line', (line) => {
@@ -45,7 +50,7 @@ export async function start(binary, name, arguments_, source, isReady) {
       child[source].resume()
     })
   })
-  const started = { name, child, exited, log: () => log }
+  const started = { name, child, exited, log: () => log, diagnostics: () => diagnostics }
   const late = pause(READY_MS, undefined, { ref: false })
   started.info = await Promise.race([ready, exited.then(() => undefined), late])
   if (!started.info) {
