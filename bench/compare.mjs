@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import * as keyward from './keyward.mjs'
 import { PATH, program } from './load.mjs'
 import {
-  askingNginx, keywardNginx, mappedHaproxy, mappedNginx, plainNginx, upstream,
+  askingNginx, bareUpstream, keywardNginx, mappedHaproxy, mappedNginx, plainNginx, upstream,
 } from './proxies.mjs'
 import { interleaved, latencies, latencyTable, speedTable, syscalls } from './rounds.mjs'
 import {
@@ -55,8 +55,9 @@ const log = (text) => console.error(text)
 // -- what the comparisons are made of ---------------------------------------------------------
 
 /** The upstream, a node with its keys, and the files of the load. */
-async function prepared(place, changes = {}) {
-  const api = await upstream(place, CLIENT_CORE, await freePorts(2))
+async function prepared(place, { bare = false, ...changes } = {}) {
+  const api = bare ? await bareUpstream(place, CLIENT_CORE)
+    : await upstream(place, CLIENT_CORE, await freePorts(2))
   const configured = await keyward.configure(place, `http://${api.tcp}`, changes)
   const token = keyward.administrator(configured)
   const node = { ...await keyward.serve(place, SERVER_CORE, configured), token }
@@ -116,7 +117,7 @@ async function atEqualRate(subjects) {
 // -- the comparisons --------------------------------------------------------------------------
 
 async function gateway(place) {
-  const made = await prepared(place)
+  const made = await prepared(place, { bare: true })
   const subjects = [
     await nginxSubject(place, made), await haproxySubject(place, made), keywardSubject(made),
   ]
@@ -125,7 +126,7 @@ async function gateway(place) {
 }
 
 async function latency(place) {
-  const made = await prepared(place)
+  const made = await prepared(place, { bare: true })
   const subjects = [
     await nginxSubject(place, made), await haproxySubject(place, made), keywardSubject(made),
   ]

@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PATH } from './load.mjs'
-import { answers } from './servers.mjs'
+import { answers, binaries, firstLine } from './servers.mjs'
 
 const ANSWER = '{"generatedAt":"2026-11-22T07:00:00Z","reportsTotal":24,"reportsByState":'
   + '{"completed":21,"running":1,"queued":1,"failed":1},"controlsTotal":41,"controlsByStatus":'
@@ -40,6 +40,17 @@ async function ready(server, port, secret) {
   const init = secret === undefined ? {} : { headers: { authorization: `Bearer ${secret}` } }
   await answers(server, `http://127.0.0.1:${port}${PATH}`, 200, init)
   return server
+}
+
+/** The same answer over TCP from a program that does nothing else: it shares a core with the
+ * client, and with a whole server there that core is what limits a gateway on the other one. */
+export async function bareUpstream(place, core) {
+  const file = join(place.folder, 'upstream-answer')
+  await writeFile(file, ['HTTP/1.1 200 OK', 'Server: bare', `Date: ${new Date().toUTCString()}`,
+    'Content-Type: application/json', `Content-Length: ${Buffer.byteLength(ANSWER)}`,
+    'Connection: keep-alive', '', ANSWER].join('\r\n'))
+  const server = place.start(core, join(binaries, 'bare-upstream'), ['127.0.0.1:0', file])
+  return { tcp: new URL(await firstLine(server)).host }
 }
 
 /** The product's API: one answer, over TCP, a Unix socket and HTTP/2 by prior knowledge. */

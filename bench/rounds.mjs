@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { closedLoop, openLoop } from './load.mjs'
-import { children, cpuMicros, median } from './servers.mjs'
+import { children, coreTicks, cpuMicros, median } from './servers.mjs'
 
 const TRACE_SECONDS = 3
 
@@ -16,11 +16,16 @@ function used(subject) {
 
 async function measure(subject, setting) {
   const before = used(subject)
+  const begun = coreTicks(setting.clientCore)
   const { requests, perSecond } = await closedLoop(subject, setting)
+  const [busy, all] = coreTicks(setting.clientCore).map((ticks, at) => ticks - begun[at])
   const cpu = used(subject).map((micros, at) => (micros - before[at]) / requests)
   const both = cpu[0] + cpu[1]
-  // below 1 somebody else was the limit: the client, the upstream, or another program
-  return { perSecond, user: cpu[0], system: cpu[1], cpu: both, cores: both * perSecond / 1e6 }
+  // below 1 somebody else was the limit: the client and the upstream when their core is busy
+  return {
+    perSecond, user: cpu[0], system: cpu[1], cpu: both, cores: both * perSecond / 1e6,
+    others: busy / all,
+  }
 }
 
 /** Rounds forwards and backwards in turn. The first warms up and is dropped. */
@@ -31,7 +36,8 @@ export async function interleaved(subjects, setting) {
       const run = await measure(subject, setting)
       if (round > 0) subject.runs.push(run)
       console.error(`round ${round} ${subject.label}: ${run.perSecond.toFixed(0)} requests/s, `
-        + `${run.cpu.toFixed(1)} µs of CPU each, ${run.cores.toFixed(2)} of a core`)
+        + `${run.cpu.toFixed(1)} µs of CPU each, ${run.cores.toFixed(2)} of a core; `
+        + `the clients' core ${Math.round(run.others * 100)} % busy`)
     }
   }
 }
@@ -95,7 +101,7 @@ function markdown(heads, rows) {
 export function speedTable(subjects, bases) {
   const counted = subjects.some((subject) => subject.syscalls !== undefined)
   const heads = ['', 'requests/s [range]', 'CPU µs/request (user + system)', 'cores used',
-    ...bases.flatMap(({ label }) => [`requests/s by ${label}`, `CPU by ${label}`]),
+    'clients\' core busy', ...bases.flatMap(({ label }) => [`requests/s by ${label}`, `CPU by ${label}`]),
     ...(counted ? ['system calls/request'] : [])]
   return markdown(heads, subjects.map((subject) => {
     const { runs } = subject
@@ -107,6 +113,7 @@ export function speedTable(subjects, bases) {
       `${middle(runs, 'cpu').toFixed(1)} (${middle(runs, 'user').toFixed(1)} + ${
         middle(runs, 'system').toFixed(1)})`,
       middle(runs, 'cores').toFixed(2),
+      `${Math.round(middle(runs, 'others') * 100)} %`,
       ...bases.flatMap((base) => (base === subject ? ['1.00', '1.00']
         : ['perSecond', 'cpu'].map((what) => spread(ratios(subject, base, what))))),
       ...(counted ? [subject.syscalls?.toFixed(2) ?? '–'] : []),

@@ -105,6 +105,15 @@ export function cpuMicros(pid) {
   return [sum(0), sum(1)].map((ticks) => ticks * 1e6 / ticksPerSecond)
 }
 
+/** Ticks that a core (or all of them) was at work, and that were counted, since the machine began. */
+export function coreTicks(core = '') {
+  const line = new RegExp(`^cpu${core} +(.+)$`, 'm').exec(readFileSync('/proc/stat', 'utf8'))[1]
+  // user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of user
+  const ticks = line.split(' ').slice(0, 8).map(Number)
+  const all = ticks.reduce((total, it) => total + it)
+  return [all - ticks[3] - ticks[4], all]
+}
+
 /** The processes that this one started and that live. */
 export function children(pid) {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
