@@ -1,5 +1,5 @@
 // Attacks from one address, and a second client at another:
-// `node script/attacks.mjs PATH-TO-keyward [NAME…]`.
+// `node script/attacks.mjs PATH-TO-keyward PATH-TO-counting-upstream [NAME…]`.
 // Prints a line for each attack, exits 0 when the second client noticed none of them: every one of
 // its requests is answered, and its p99 is less than twice what it is otherwise. Otherwise is,
 // whichever is worse: before and behind the attack, and while the same attack is aimed at a server
@@ -241,7 +241,7 @@ const SCENES = [
   { start: startBeforeHttp2, attacks: attacksOnHttp2, call: WRITE },
 ]
 
-async function main(binary, names) {
+async function main(programs, names) {
   const known = SCENES.flatMap((scene) => Object.keys(scene.attacks({})))
   const unknown = names.find((name) => !known.includes(name))
   if (unknown !== undefined) throw new Error(`no attack is called '${unknown}'`)
@@ -251,7 +251,7 @@ async function main(binary, names) {
   try {
     for (const { start, attacks: attacksOf, call } of SCENES) {
       if (!Object.entries(attacksOf({})).some(isWanted)) continue
-      const server = await start(binary)
+      const server = await start(programs)
       try {
         const all = Object.entries(attacksOf(server.keys)).filter(isWanted)
         unnoticed = (await besiege({ ...server, call }, sink, all)) && unnoticed
@@ -265,9 +265,10 @@ async function main(binary, names) {
   return unnoticed
 }
 
-const [binary, ...names] = process.argv.slice(2)
-if (binary === undefined) {
-  console.error('usage: node script/attacks.mjs PATH-TO-keyward [NAME…]')
+const [binary, countingUpstream, ...names] = process.argv.slice(2)
+if (countingUpstream === undefined) {
+  console.error(
+    'usage: node script/attacks.mjs PATH-TO-keyward PATH-TO-counting-upstream [NAME…]')
   process.exit(64)
 }
-process.exit((await main(binary, names)) ? 0 : 1)
+process.exit((await main({ binary, countingUpstream }, names)) ? 0 : 1)
