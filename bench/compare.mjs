@@ -7,7 +7,9 @@ import { PATH, program } from './load.mjs'
 import {
   askingNginx, bareUpstream, keywardNginx, mappedHaproxy, mappedNginx, plainNginx, upstream,
 } from './proxies.mjs'
-import { interleaved, latencies, latencyTable, speedTable, syscalls } from './rounds.mjs'
+import {
+  capacities, interleaved, latencies, latencyTable, speedTable, syscalls,
+} from './rounds.mjs'
 import {
   answers, binaries, circumstances, firstLine, freePorts, inFolder, median, stop,
 } from './servers.mjs'
@@ -15,6 +17,8 @@ import {
 const SERVER_CORE = 0
 /** Rounds that find a server's capacity before its latency is taken at shares of it. */
 const CAPACITY_ROUNDS = 3
+/** What is offered to find it, by what a closed loop gets: more than anyone answers. */
+const TOO_MUCH = 1.3
 const SHARES = [0.5, 0.8]
 /** The offered rate at which latencies are compared, by the slowest subject's requests/s: what
  * queues is the server's doing, not the rate's. */
@@ -130,10 +134,13 @@ async function latency(place) {
   const subjects = [
     await nginxSubject(place, made), await haproxySubject(place, made), keywardSubject(made),
   ]
-  await interleaved(subjects, { ...setting, rounds: CAPACITY_ROUNDS })
+  const few = { ...setting, rounds: CAPACITY_ROUNDS }
+  await interleaved(subjects, few)
   const table = speedTable(subjects, subjects.slice(0, 1))
+  await capacities(subjects, few, ({ runs }) => (
+    Math.round(median(runs.map((run) => run.perSecond)) * TOO_MUCH)))
   for (const share of SHARES) {
-    const rateOf = ({ runs }) => Math.round(median(runs.map((run) => run.perSecond)) * share)
+    const rateOf = ({ answered }) => Math.round(median(answered) * share)
     await latencies(subjects, setting, `${share * 100} % of its own capacity`, rateOf)
   }
   return { subjects, tables: [table, latencyTable(subjects)] }
@@ -162,10 +169,11 @@ async function verify(place) {
 }
 
 async function forwardAuth(place) {
-  const made = await prepared(place, { trusted: TRUSTED })
+  const made = await prepared(place, { bare: true, trusted: TRUSTED })
   const { api, node, secrets: [secret], keys } = made
   const file = join(place.folder, 'answer')
-  await writeFile(file, '{}')
+  // nginx reads no body of an answer it asked for, and closes the connection that has one
+  await writeFile(file, '')
   const bare = await bareServer(place, file)
   const [one, two, three] = await freePorts(3)
   const common = { to: api.tcp, core: SERVER_CORE, secret }

@@ -58,6 +58,21 @@ export async function latencies(subjects, setting, load, rateOf) {
   }
 }
 
+/** What each subject answers in a second when more is offered than it can do: its capacity with
+ * this client, which costs its core more than a closed loop does. */
+export async function capacities(subjects, setting, rateOf) {
+  for (const subject of subjects) subject.answered = []
+  for (let round = 0; round < setting.rounds; round += 1) {
+    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
+      const rate = rateOf(subject)
+      const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
+      subject.answered.push(run.perSecond)
+      console.error(`round ${round + 1} ${subject.label} offered ${rate}/s: `
+        + `${run.perSecond.toFixed(0)} answered`)
+    }
+  }
+}
+
 /** System calls per request, counted while tracing, which slows the server but not the count. */
 export async function syscalls(subjects, setting, folder) {
   for (const subject of subjects) {

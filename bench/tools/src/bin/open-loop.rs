@@ -42,8 +42,10 @@ struct Plan {
 fn main() -> anyhow::Result<()> {
     let plan = Plan::from_arguments()?;
     rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS))?;
+    let seconds = plan.duration.as_secs_f64();
     let load = Load::start(plan)?;
     let mut seen = load.run()?;
+    let per_second = f64::from(seen.in_time) / seconds;
     let us = |sorted: &mut Vec<u64>, ten_thousandths: usize| {
         sorted.sort_unstable();
         let position = (sorted.len() * ten_thousandths / 10_000).min(sorted.len().max(1) - 1);
@@ -54,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         "{}",
         json!({
             "requests": latencies.len(),
+            "perSecond": per_second,
             "p50": us(latencies, 5_000),
             "p90": us(latencies, 9_000),
             "p99": us(latencies, 9_900),
@@ -128,6 +131,8 @@ struct Seen {
     late: Vec<u64>,
     /// Requests that found none.
     waited: u64,
+    /// Answers that came while requests were counted: at too high a rate, what the server can do.
+    in_time: u32,
 }
 
 struct Load {
@@ -227,7 +232,9 @@ impl Load {
             return Ok(());
         }
         let at = now();
-        if connection.due >= self.begin + WARM_UP {
+        let counted = self.begin + WARM_UP;
+        self.seen.in_time += u32::from(at >= counted && at < counted + self.plan.duration);
+        if connection.due >= counted {
             let latency = at.saturating_duration_since(connection.due);
             self.seen.latencies.push(u64::try_from(latency.as_micros())?);
         }
