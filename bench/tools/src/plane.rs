@@ -17,7 +17,7 @@ use keyward_core::catalog::Catalog;
 use keyward_core::environment::{Environment, EnvironmentSet};
 use keyward_core::id::{KeyId, TenantId, UserId};
 use keyward_core::ip::IpAllowlist;
-use keyward_core::key::{Keyring, Pepper, SecretKind, TagKey};
+use keyward_core::key::{Keyring, Minted, Pepper, SecretKind, TagKey};
 use keyward_core::lease::Lease;
 use keyward_core::profile::Profile;
 use keyward_core::{Clock, Timestamp};
@@ -32,11 +32,13 @@ const OWNER: UserId = UserId::from_bits(21);
 
 static WORDS: AtomicU64 = AtomicU64::new(1);
 
-struct MachineClock(Instant);
+/// The machine's time, and numbers that look random and are the same in every run.
+pub struct MachineClock(Instant);
 
 impl MachineClock {
+    /// A clock whose monotonic time begins now.
     #[expect(clippy::disallowed_methods, reason = "what is measured runs in real time")]
-    fn start() -> Self {
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 }
@@ -83,12 +85,7 @@ pub fn run() -> anyhow::Result<()> {
         other => anyhow::bail!("{other} is neither per-core nor shared"),
     };
     let profile: Profile = from_value(profile())?;
-    let catalog =
-        Arc::new(Catalog::new(&profile, &document()).map_err(|e| anyhow::anyhow!("{e:?}"))?);
-    let ring = |byte| TagKey::new(&[byte; 32]);
-    let pepper = Pepper::new(1, &[2; 32]);
-    let keyring = Arc::new(Keyring::new(profile.token_format(), ring(1), pepper, Vec::new()));
-    let set = Arc::new(KeySet::new(Arc::clone(&catalog), Arc::clone(&keyring)));
+    let (catalog, keyring, set) = key_set(&profile)?;
     let clock = Arc::new(MachineClock::start());
     std::fs::write(key_file, fill(&set, &keyring, clock.as_ref(), keys.parse()?))?;
     let assertion_key = Arc::new(SigningKey::hs256(&[3; 32])?);
@@ -120,6 +117,48 @@ pub fn run() -> anyhow::Result<()> {
     serve(&Arc::new(plane), shape, threads)
 }
 
+/// A key set that knows one tenant and one owner and no key, and the secrets behind it.
+///
+/// # Errors
+///
+/// A profile of the benchmarks that is wrong.
+pub fn empty_set() -> anyhow::Result<(Arc<Keyring>, Arc<KeySet>)> {
+    let (_, keyring, set) = key_set(&from_value(profile())?)?;
+    Ok((keyring, set))
+}
+
+fn key_set(profile: &Profile) -> anyhow::Result<(Arc<Catalog>, Arc<Keyring>, Arc<KeySet>)> {
+    let catalog = Catalog::new(profile, &document()).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    let catalog = Arc::new(catalog);
+    let tags = TagKey::new(&[1; 32]);
+    let pepper = Pepper::new(1, &[2; 32]);
+    let keyring = Arc::new(Keyring::new(profile.token_format(), tags, pepper, Vec::new()));
+    let set = Arc::new(KeySet::new(Arc::clone(&catalog), Arc::clone(&keyring)));
+    set.replace_tenant(TenantAuthority { id: TENANT, slug: "bench".to_owned(), suspended: false });
+    let role = "owner".to_owned();
+    set.replace_member(&MemberAuthority { tenant: TENANT, user: OWNER, role });
+    Ok((catalog, keyring, set))
+}
+
+/// An active key that is good for every route here.
+pub fn key_of(minted: &Minted, name: String) -> KeyAuthority {
+    let scopes = ["reports:read", "audit:read", "controls:read"];
+    KeyAuthority {
+        tenant: TENANT,
+        id: KeyId::from_bits(minted.id_bits),
+        environment: Environment::Live,
+        hash: minted.hash,
+        pepper_version: minted.pepper_version,
+        scopes: scopes.map(str::to_owned).to_vec(),
+        owner: OWNER,
+        name,
+        expires_at: None,
+        revoked_at: None,
+        suspect_since: None,
+        ip_allowlist: IpAllowlist::default(),
+    }
+}
+
 fn serve(plane: &Arc<DataPlane>, shape: RuntimeShape, threads: usize) -> anyhow::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).enable_all().build()?;
@@ -144,29 +183,12 @@ fn serve(plane: &Arc<DataPlane>, shape: RuntimeShape, threads: usize) -> anyhow:
 }
 
 fn fill(set: &KeySet, keyring: &Keyring, clock: &MachineClock, keys: usize) -> String {
-    set.replace_tenant(TenantAuthority { id: TENANT, slug: "bench".to_owned(), suspended: false });
-    let role = "owner".to_owned();
-    set.replace_member(&MemberAuthority { tenant: TENANT, user: OWNER, role });
     let mut tokens = String::new();
     for number in 0..keys {
         let minted = keyring.mint(SecretKind::Api(Environment::Live), clock);
         tokens.push_str(minted.secret.expose());
         tokens.push('\n');
-        let scopes = ["reports:read", "audit:read", "controls:read"];
-        set.replace_key(KeyAuthority {
-            tenant: TENANT,
-            id: KeyId::from_bits(minted.id_bits),
-            environment: Environment::Live,
-            hash: minted.hash,
-            pepper_version: minted.pepper_version,
-            scopes: scopes.map(str::to_owned).to_vec(),
-            owner: OWNER,
-            name: format!("bench-{number}"),
-            expires_at: None,
-            revoked_at: None,
-            suspect_since: None,
-            ip_allowlist: IpAllowlist::default(),
-        });
+        set.replace_key(key_of(&minted, format!("bench-{number}")));
     }
     tokens
 }
