@@ -6,7 +6,7 @@ use keyward_core::decision::{Outcome, Step};
 use keyward_core::environment::Environment;
 use keyward_core::id::{KeyId, TenantId};
 use keyward_core::json::{push_number, push_optional, push_text, push_word};
-use keyward_core::key::RateLimit;
+use keyward_core::key::{Exposure, RateLimit};
 use keyward_core::{Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -59,6 +59,11 @@ pub struct VerifyRequest<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::IpAddress>)]
     pub ip: Option<Cow<'a, str>>,
+    /// How the key got where others may have seen it, if it did. The call is refused, and a key
+    /// whose secret is right is marked as exposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Exposure>)]
+    pub exposure: Option<Exposure>,
     /// How many requests the call counts for; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Cost>)]

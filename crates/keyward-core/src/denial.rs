@@ -6,6 +6,7 @@ use crate::catalog::{Alternative, AreaSet, Catalog, Method, Route, RouteMatch};
 use crate::decision::{Denial, KeyFacts, Reason, Step};
 use crate::environment::{Environment, EnvironmentSet};
 use crate::error::{Error, ErrorCode};
+use crate::key::Exposure;
 use crate::time::Timestamp;
 
 /// What a denial may tell a caller who has proven that the key is theirs.
@@ -71,9 +72,9 @@ impl Denial {
             ErrorCode::IpNotAllowed => {
                 "The API key may not be used from this address; see its IP list".to_owned()
             }
-            ErrorCode::BrowserOriginRefused => {
-                "This is a secret key; call from a server, never from a browser".to_owned()
-            }
+            ErrorCode::TlsRequired => Exposure::ClearText.advice().to_owned(),
+            ErrorCode::CredentialInUrl => Exposure::Url.advice().to_owned(),
+            ErrorCode::BrowserOriginRefused => Exposure::Browser.advice().to_owned(),
             ErrorCode::TenantMismatch => tenant_text(self.reason, context),
             ErrorCode::MethodNotAllowed => format!("{path} does not accept {method}"),
             ErrorCode::RbacDenied if self.reason == Reason::OwnerLeft => {

@@ -112,13 +112,6 @@ pub fn carried_credential<'a>(text: &'a str, format: &TokenFormat) -> Option<Cow
     }
 }
 
-/// The refusal of a key in the address.
-pub fn credential_in_url() -> Error {
-    let text = "An API key stands in the address, where logs and browsers keep it; \
-                send it in a header, and rotate this key";
-    Error::new(ErrorCode::CredentialInUrl, text)
-}
-
 /// Whether it is a path of letters, digits, `-` and `_` alone, as most are: nothing else can be
 /// wrong with it than an empty segment.
 fn is_plain(text: &str) -> bool {

@@ -1,12 +1,15 @@
 //! Keys that were seen where others may have seen them too, gathered until the store takes them.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use keyward_core::id::{KeyId, TenantId};
+use keyward_core::id::{KeyId, RequestId, TenantId};
 use keyward_core::key::{Exposed, Exposure};
+
+use crate::keyset::KnownKey;
 
 /// Keys that are kept between two drains; past that, an exposure is only counted.
 pub const MAX_EXPOSED_KEYS: usize = 1 << 16;
@@ -30,7 +33,7 @@ pub(crate) struct Exposures {
 
 impl Exposures {
     /// Keeps that a key was exposed. True when that is news since the last drain, and was kept.
-    pub(crate) fn note(&self, row: ExposedRow) -> bool {
+    fn note(&self, row: ExposedRow) -> bool {
         if let Some(count) = self.counts.get(row.exposed.by as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -40,6 +43,27 @@ impl Exposures {
             rows.insert(row.key, row);
         }
         is_news
+    }
+
+    /// Keeps that a key was exposed by a request, of `client` where that is known. The log says so
+    /// once in a while, and names the key by its id.
+    pub(crate) fn expose(
+        &self,
+        key: &KnownKey,
+        exposed: Exposed,
+        request_id: RequestId,
+        client: Option<IpAddr>,
+    ) {
+        if self.note(ExposedRow { tenant: key.tenant.id, key: key.id, exposed }) {
+            tracing::warn!(
+                key_id = %key.id,
+                tenant = %key.tenant.id,
+                by = exposed.by.as_str(),
+                %request_id,
+                ip = client.map(tracing::field::display),
+                "a key was exposed"
+            );
+        }
     }
 
     /// Takes everything out.

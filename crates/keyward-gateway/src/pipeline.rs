@@ -38,7 +38,7 @@ use crate::record::{Ending, Matched, Outcome, Record};
 use crate::request_id::{self, TRACEPARENT, received_traceparent};
 use crate::server::{Arrival, ArrivingBody, ArrivingRequest, ListenerEnvironments, Stage};
 
-pub(crate) use exposing::{key_in_address, tls_required};
+pub(crate) use exposing::key_in_address;
 pub(crate) use vouch::{Addressee, vouch};
 
 /// Says on an answer that it comes from what may be out of date.

@@ -14,11 +14,13 @@ use keyward_api::verify::{
 };
 use keyward_core::catalog::{Alternative, Catalog, RouteMatch};
 use keyward_core::decision::{
-    Credential, Denial, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
+    Credential, Denial, Reason, RequestFacts, Step, TenantHeader, decide, decide_scopes, trace,
 };
 use keyward_core::denial::DenialContext;
 use keyward_core::environment::EnvironmentSet;
 use keyward_core::error::{Error, ErrorCode, Result};
+use keyward_core::id::RequestId;
+use keyward_core::key::{Exposed, Exposure};
 use keyward_core::path::Target;
 use keyward_core::time::Timestamp;
 
@@ -54,7 +56,7 @@ pub(crate) async fn serve(
 ) -> Response<PlaneBody> {
     let now = plane.clock.now();
     let id = request_id::next(plane.clock.as_ref(), now);
-    let outcome = answer(plane, arrival, request, now).await;
+    let outcome = answer(plane, arrival, request, (id, now)).await;
     let mut response =
         outcome.unwrap_or_else(|refusal| refusal.into_response(id, &plane.product.docs_base));
     mark(response.headers_mut(), request_id::header(id), None);
@@ -65,7 +67,7 @@ async fn answer(
     plane: &DataPlane,
     arrival: &Arrival,
     request: &mut ArrivingRequest,
-    now: Timestamp,
+    (id, now): (RequestId, Timestamp),
 ) -> std::result::Result<Response<PlaneBody>, Refusal> {
     arrival.admit()?;
     let parts = &request.head;
@@ -83,7 +85,7 @@ async fn answer(
     let found = recognize(plane, &asked.key, || call.is_strict()).await?;
     // where the body took its time, a key may have expired meanwhile
     let now = if body.waited { plane.clock.now() } else { now };
-    let answer = decide_question(plane, caller.as_ref(), &call, found, now)?;
+    let answer = decide_question(plane, caller.as_ref(), &call, found, (id, now))?;
     let mut response = Response::new(PlaneBody::from(answer));
     let headers = response.headers_mut();
     *headers = maps::take(ANSWER_HEADERS);
@@ -225,8 +227,20 @@ impl<'a> Call<'a> {
         facts: &RequestFacts,
         now: Timestamp,
     ) -> Option<Denial> {
+        if let Some(by @ (Exposure::ClearText | Exposure::Url)) = self.asked.exposure {
+            // whatever the key is worth
+            let (step, reason) = (Step::Credential, Reason::Plain);
+            return Some(Denial { step, code: by.code(), reason });
+        }
         let of_route = self.way.and_then(|(_, route)| decide(credential, route, facts, now).err());
         of_route.or_else(|| decide_scopes(credential, self.needed, facts, now).err())
+    }
+
+    /// How the key was exposed, when this is why it is refused: as the gateway has it, one that
+    /// was refused already before its browser was looked at is not.
+    fn exposure(&self, denial: Option<Denial>) -> Option<Exposure> {
+        let code = denial.map(|denial| denial.code);
+        self.asked.exposure.filter(|by| code == Some(by.code()))
     }
 }
 
@@ -236,7 +250,7 @@ fn decide_question(
     caller: Option<&AdminCaller>,
     call: &Call<'_>,
     found: Found<'_>,
-    now: Timestamp,
+    (id, now): (RequestId, Timestamp),
 ) -> Result<Vec<u8>> {
     let (catalog, asked) = (&*plane.product.catalog, call.asked);
     // a key of a tenant the caller may not see does not exist for them
@@ -250,10 +264,13 @@ fn decide_question(
             .environment
             .map_or(EnvironmentSet::ALL, |only| std::iter::once(only).collect()),
         ip: call.ip,
-        from_browser: false,
+        from_browser: asked.exposure == Some(Exposure::Browser),
         tenant: known.as_ref().map_or(TenantHeader::NotRequired, |key| named(asked, key)),
     };
     let denial = call.decide(&credential, &facts, now);
+    if let (Some(key), Some(by)) = (&known, call.exposure(denial)) {
+        plane.recorder.exposures.expose(key, Exposed { at: now, by }, id, call.ip);
+    }
     let actor = known.as_ref().map(|key| key.owner.text());
     let actor = actor.as_ref().and_then(|text| str::from_utf8(text).ok());
     let answer = response(plane, known.as_ref(), actor, denial, asked.explain);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorCode};
 use crate::time::Timestamp;
 
 /// How a key got where others may have seen it.
@@ -27,6 +28,35 @@ impl Exposure {
             Self::Url => "url",
             Self::Browser => "browser",
         }
+    }
+
+    /// The code of the refusal of a key that comes this way.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::ClearText => ErrorCode::TlsRequired,
+            Self::Url => ErrorCode::CredentialInUrl,
+            Self::Browser => ErrorCode::BrowserOriginRefused,
+        }
+    }
+
+    /// What is wrong and what to do about it, for the caller.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::ClearText => {
+                "The key came without TLS, where everybody on the way can read it; call the \
+                 https:// address, and rotate this key"
+            }
+            Self::Url => {
+                "An API key stands in the address, where logs and browsers keep it; send it in a \
+                 header, and rotate this key"
+            }
+            Self::Browser => "This is a secret key; call from a server, never from a browser",
+        }
+    }
+
+    /// The refusal of a key that comes this way.
+    pub fn refusal(self) -> Error {
+        Error::new(self.code(), self.advice())
     }
 
     /// The way of a stored word.

@@ -6,12 +6,10 @@ use http::HeaderMap;
 use http::header::REFERER;
 use http::request::Parts;
 
-use keyward_core::error::{Error, ErrorCode};
 use keyward_core::key::{Exposed, Exposure, TokenFormat};
-use keyward_core::path::{carried_credential, credential_in_url};
+use keyward_core::path::carried_credential;
 
 use crate::carrier::{self, Carried};
-use crate::exposures::ExposedRow;
 use crate::keyset::{KnownKey, Recognized};
 use crate::lookup::find_all;
 use crate::pipeline::{Exchange, Staged};
@@ -23,7 +21,7 @@ impl Exchange<'_> {
         match key_in_address(address, headers, format) {
             Some(found) => {
                 self.expose_text(&found, Exposure::Url);
-                Err(credential_in_url().into())
+                Err(Exposure::Url.refusal().into())
             }
             None => Ok(()),
         }
@@ -37,7 +35,7 @@ impl Exchange<'_> {
             Carried::One(text) => self.expose_text(text, Exposure::ClearText),
             Carried::Several | Carried::Unreadable => {}
         }
-        Err(tls_required().into())
+        Err(Exposure::ClearText.refusal().into())
     }
 
     /// Notes that a text was exposed, if it is a key.
@@ -49,28 +47,12 @@ impl Exchange<'_> {
         }
     }
 
-    /// Notes that a key was exposed. The log says so once in a while, and names it by its id.
+    /// Notes that a key was exposed.
     pub(super) fn expose(&self, key: &KnownKey, by: Exposure) {
         let exposed = Exposed { at: self.record.at, by };
-        let row = ExposedRow { tenant: key.tenant.id, key: key.id, exposed };
-        if self.plane.recorder.exposures.note(row) {
-            tracing::warn!(
-                key_id = %key.id,
-                tenant = %key.tenant.id,
-                by = by.as_str(),
-                request_id = %self.record.request_id,
-                ip = %self.record.client,
-                "a key was exposed"
-            );
-        }
+        let (request_id, client) = (self.record.request_id, Some(self.record.client));
+        self.plane.recorder.exposures.expose(key, exposed, request_id, client);
     }
-}
-
-/// The refusal of a key that came in clear text.
-pub(crate) fn tls_required() -> Error {
-    let text = "The key came without TLS, where everybody on the way can read it; call the \
-                https:// address, and rotate this key";
-    Error::new(ErrorCode::TlsRequired, text)
 }
 
 /// What looks like a key in the address of a request, which need not be one that can be read, or in

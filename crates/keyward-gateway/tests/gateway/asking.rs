@@ -14,7 +14,7 @@ use serde_json::json;
 use keyward_core::clock::Clock;
 use keyward_core::environment::Environment;
 use keyward_core::ip::IpAllowlist;
-use keyward_core::key::TokenFormat;
+use keyward_core::key::{Exposure, TokenFormat};
 use keyward_core::lease::Lease;
 use keyward_core::time::Timestamp;
 use keyward_gateway::embed::{
@@ -203,10 +203,66 @@ async fn a_key_in_an_address_is_refused_as_by_the_gateway() {
             assert_eq!(code.as_deref(), Some("credential_in_url"), "{line} {headers}");
         }
     }
+}
+
+/// Sends one request to the application; gives the code of its refusal and how the node has a key
+/// exposed since.
+async fn exposed_by(asking: &Asking, line: &str, headers: &str) -> (String, Vec<Exposure>) {
     asking.plane.drain_exposures();
-    let marked = format!("GET /v1/reports?key={token} HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(raw(asking.address, marked.as_bytes()).await.refusal().1, "credential_in_url");
-    assert_eq!(asking.plane.drain_exposures().len(), 0, "nobody tells the node");
+    let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    let (_, code, _) = raw(asking.address, request.as_bytes()).await.refusal();
+    let rows = asking.plane.drain_exposures();
+    assert!(rows.iter().all(|row| (row.tenant, row.key) == (TENANT, asking.world.authority.id)));
+    (code, rows.into_iter().map(|row| row.exposed.by).collect())
+}
+
+#[tokio::test]
+async fn an4_the_node_is_told_of_a_key_that_was_exposed() {
+    let asking = Asking::behind(Networks::new(vec!["127.0.0.0/8".parse().unwrap()])).await;
+    let token = asking.world.token.clone();
+    let good = format!("x-api-key: {token}\r\nx-org: lagos-pay\r\n");
+    let clear = format!("x-forwarded-proto: http\r\n{good}");
+    let page = format!("origin: https://a.example\r\n{good}");
+    let plain = "GET /v1/reports".to_owned();
+    for (line, headers, code, by) in [
+        (format!("{plain}?key={token}"), "", "credential_in_url", Exposure::Url),
+        (format!("GET //{}", token.replace('_', "%5F")), "", "credential_in_url", Exposure::Url),
+        (plain.clone(), clear.as_str(), "tls_required", Exposure::ClearText),
+        (plain.clone(), page.as_str(), "browser_origin_refused", Exposure::Browser),
+    ] {
+        let told = exposed_by(&asking, &line, headers).await;
+        assert_eq!(told, (code.to_owned(), vec![by]), "{line}");
+    }
+    // what is no whole key is not told, and one that is nobody's marks nothing
+    let torn = format!("{plain}?key={}", &token[..token.len() - 1]);
+    for line in [torn, format!("{plain}?key={}", asking.world.key_of_nobody())] {
+        let told = exposed_by(&asking, &line, "").await;
+        assert_eq!(told, ("credential_in_url".to_owned(), Vec::new()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_guesses_in_addresses_is_held_back_too() {
+    let asking = Asking::start().await;
+    for _ in 0..=FAILURE_BURST {
+        let line = format!("GET /v1/reports?key={}", asking.world.key_of_nobody());
+        let told = exposed_by(&asking, &line, "").await;
+        assert_eq!(told, ("credential_in_url".to_owned(), Vec::new()));
+    }
+    let line = format!("GET /v1/reports?key={}", asking.world.token);
+    let told = exposed_by(&asking, &line, "").await;
+    assert_eq!(told, ("credential_in_url".to_owned(), Vec::new()), "refused, and nobody asked");
+}
+
+#[tokio::test]
+async fn an_exposed_key_is_refused_although_nobody_can_be_told() {
+    let world = World::new();
+    let (silent, _asked) = raw_upstream().await;
+    let mut slow = config(&world, silent, None);
+    slow.timeout = Duration::from_millis(100);
+    let address = application(slow).await;
+    let request = format!("GET /v1/reports?key={} HTTP/1.1\r\nhost: a\r\n\r\n", world.token);
+    assert_eq!(raw(address, request.as_bytes()).await.refusal().1, "credential_in_url");
 }
 
 #[tokio::test]

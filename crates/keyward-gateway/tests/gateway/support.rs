@@ -194,6 +194,11 @@ impl World {
         self.key_with(environment, |_| {})
     }
 
+    /// A whole key of this deployment that it does not know.
+    pub(crate) fn key_of_nobody(&self) -> String {
+        mint(&self.keyring, &self.clock, Environment::Live).0
+    }
+
     /// A key that differs from the usual one.
     pub(crate) fn key_with(
         &self,

@@ -274,3 +274,48 @@ async fn a_question_that_drips_in_is_given_up() {
     assert!(answer.body.contains("within 100 ms"), "{}", answer.body);
     assert_eq!(answer.header("connection"), Some("close"));
 }
+
+#[tokio::test]
+async fn an3_a_key_that_the_caller_saw_exposed_is_refused_and_kept() {
+    let verify = verify_with(PlanePolicy::default());
+    let exposed = || {
+        let rows = verify.plane.drain_exposures();
+        assert!(rows.iter().all(|row| row.key == verify.world.authority.id));
+        rows.into_iter().map(|row| row.exposed.by.as_str()).collect::<Vec<_>>()
+    };
+    let of_nobody = verify.world.key_of_nobody();
+    for (way, code, failed) in [
+        ("clear_text", "tls_required", "credential"),
+        ("url", "credential_in_url", "credential"),
+        ("browser", "browser_origin_refused", "browser_origin"),
+    ] {
+        let asked = json!({"exposure": way, "method": "GET", "path": "/v1/reports"});
+        let answer = verify.ask(asked).await;
+        assert_eq!((&answer["valid"], &answer["code"]), (&json!(false), &json!(code)));
+        assert_eq!((&answer["failed"], answer.get("refusal")), (&json!(failed), None));
+        assert_eq!(exposed(), [way]);
+        let answer = verify.ask(json!({"exposure": way, "explain": true})).await;
+        let message = answer["refusal"]["message"].as_str().unwrap();
+        assert_ne!(message, "The request was refused");
+        assert_eq!(exposed(), [way]);
+        // nobody's key is not kept; only in clear text and in addresses it is refused for that
+        let answer = verify.ask(json!({"exposure": way, "key": of_nobody})).await;
+        let nobodys = if way == "browser" { "invalid_api_key" } else { code };
+        assert_eq!((&answer["code"], &answer["keyId"]), (&json!(nobodys), &Value::Null));
+        assert_eq!(exposed(), [] as [&str; 0]);
+    }
+    // who may not see a key does not mark it
+    let stranger = verify.world.admin_token(&["verify"], Some(OTHER_TENANT));
+    let question = json!({"key": verify.world.token, "exposure": "url"}).to_string();
+    let answer = verify.post(&stranger, &question).await.json();
+    assert_eq!((&answer["code"], &answer["keyId"]), (&json!("credential_in_url"), &Value::Null));
+    assert_eq!(exposed(), [] as [&str; 0]);
+    let answer = verify.post(&verify.caller, "{\"key\":\"a\",\"exposure\":\"mail\"}").await;
+    assert_eq!((answer.status, answer.refusal().1.as_str()), (400, "invalid_request"));
+    // a revoked key was exposed all the same, but is not looked at for its browser
+    verify.world.change_key(|key| key.revoked_at = Some(keyward_core::Timestamp::from_millis(1)));
+    assert_eq!(verify.ask(json!({"exposure": "url"})).await["code"], "credential_in_url");
+    assert_eq!(exposed(), ["url"]);
+    assert_eq!(verify.ask(json!({"exposure": "browser"})).await["code"], "unauthorized");
+    assert_eq!(exposed(), [] as [&str; 0]);
+}

@@ -18,8 +18,7 @@ use keyward_api::operation::{OPERATIONS, Plane};
 use keyward_api::{Operation, operation};
 use keyward_core::audit::Origin;
 use keyward_core::id::{RequestId, TenantId};
-use keyward_core::key::TokenFormat;
-use keyward_core::path::credential_in_url;
+use keyward_core::key::{Exposure, TokenFormat};
 use keyward_core::{Error, ErrorCode, Result};
 use keyward_gateway::Peer;
 use keyward_store::{DEFAULT_PATIENCE, Idempotency};
@@ -178,7 +177,7 @@ async fn prepare<I: Input>(
 fn refuse_credential(state: &ControlState, uri: &Uri) -> Result<()> {
     let text = uri.path_and_query().map_or("", |whole| whole.as_str());
     if state.keyring.format().occurs_in(text) {
-        return Err(credential_in_url());
+        return Err(Exposure::Url.refusal());
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod certificates;
 mod coverage;
 mod deploy;
 mod embedded;
+mod exposed;
 mod forward_auth;
 mod harness;
 mod keys;

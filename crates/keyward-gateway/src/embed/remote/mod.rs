@@ -27,15 +27,14 @@ use super::body::{BoxError, EmbeddedBody};
 use super::layer::PeerOf;
 use super::strip::{strip_claims, strip_signs};
 use crate::answer::{Refusal, mark, scheme};
-use crate::carrier::{self, Carried};
 use crate::client_address::Networks;
 use crate::failed_callers::FailedCallers;
 use crate::lent::Peer;
-use crate::pipeline::{Staged, tls_required};
+use crate::pipeline::Staged;
 use crate::request_id::{self, X_REQUEST_ID};
 
 use client::{Node, NodeError};
-use question::Question;
+use question::{ExposedKey, Question};
 
 /// For how long the node may take to answer, unless the configuration says otherwise.
 pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -107,8 +106,8 @@ pub enum InvalidVerify {
 /// Nothing is kept: the node is asked about every request, and while it does not answer every
 /// request is refused with 503. What the service gets, and what callers are told, is as with
 /// [`EmbeddedLayer`](super::EmbeddedLayer); built-in operations of the product are the service's
-/// own, and an answer that streams goes on although its key is revoked meanwhile. A key that others
-/// may have seen is refused, but not marked as exposed: the node is not told of it.
+/// own, and an answer that streams goes on although its key is revoked meanwhile. The node is told
+/// of keys that others may have seen, and marks them as exposed.
 #[derive(Clone)]
 pub struct VerifyLayer(Arc<Verify>);
 
@@ -179,8 +178,12 @@ impl Verify {
     /// Asks the node, and tells the application who calls.
     async fn admit(&self, parts: &mut Parts, id: RequestId) -> Staged<()> {
         let peer = self.peer(parts)?;
-        self.refuse_clear_text(parts, peer)?;
         let client = self.config.trusted_proxies.client(peer, &parts.headers);
+        if let Some(exposed) = ExposedKey::of(&self.config, parts, peer) {
+            let refusal = exposed.by.refusal();
+            self.tell(exposed, client).await;
+            return Err(refusal.into());
+        }
         let caller = self.ask(parts, client, id).await?;
         strip_claims(&mut parts.headers, self.config.tenant_header.as_ref());
         parts.extensions.insert(Peer(client));
@@ -194,14 +197,20 @@ impl Verify {
         (self.config.peer)(parts).ok_or_else(unknown)
     }
 
-    /// As the gateway does; one without a key learns what any such request learns.
-    fn refuse_clear_text(&self, parts: &Parts, peer: IpAddr) -> Result<(), Error> {
-        if !self.config.trusted_proxies.came_in_clear_text(peer, &parts.headers) {
-            return Ok(());
+    /// Tells the node of a key that was exposed. The request is refused whatever it says to that.
+    async fn tell(&self, exposed: ExposedKey<'_>, client: IpAddr) {
+        let now_ms = self.config.clock.now().as_millis();
+        if self.failed.held_back_ms(client, now_ms).is_some() {
+            return;
         }
-        match carrier::credential(&parts.headers, &self.config.carriers) {
-            Carried::Nothing => Ok(()),
-            Carried::One(_) | Carried::Several | Carried::Unreadable => Err(tls_required()),
+        let Some(question) = exposed.question(&self.config, client) else { return };
+        let Ok(body) = question.to_json() else { return };
+        let answer = self.node.ask(body).await;
+        let known = answer.and_then(|it| Ok(question::read_answer(&it)?.key_id.is_some()));
+        match known {
+            Ok(true) => {}
+            Ok(false) => self.failed.failed(client, now_ms),
+            Err(error) => tracing::warn!(%error, "the node was not told of an exposed key"),
         }
     }
 

@@ -12,7 +12,8 @@ use keyward_core::Caller;
 use keyward_core::decision::Step;
 use keyward_core::error::{Error, ErrorCode, Result};
 use keyward_core::id::RequestId;
-use keyward_core::path::{Target, credential_in_url};
+use keyward_core::key::Exposure;
+use keyward_core::path::Target;
 
 use super::VerifyConfig;
 use super::client::NodeError;
@@ -20,11 +21,44 @@ use crate::carrier::{self, Carried};
 use crate::pipeline::key_in_address;
 use crate::proxy::check_headers;
 
+/// A key that came where others may have seen it too.
+pub(super) struct ExposedKey<'r> {
+    /// How.
+    pub(super) by: Exposure,
+    /// What looks like the key, when it is one and can be read.
+    text: Option<Cow<'r, str>>,
+}
+
+impl<'r> ExposedKey<'r> {
+    /// The key of a request that came in clear text, or one in its address. A request without a key
+    /// learns what any such request learns.
+    pub(super) fn of(config: &VerifyConfig, parts: &'r Parts, peer: IpAddr) -> Option<Self> {
+        if config.trusted_proxies.came_in_clear_text(peer, &parts.headers) {
+            let text = match carrier::credential(&parts.headers, &config.carriers) {
+                Carried::Nothing => None,
+                Carried::One(text) => Some(Some(Cow::Borrowed(text))),
+                Carried::Several | Carried::Unreadable => Some(None),
+            };
+            if let Some(text) = text {
+                return Some(Self { by: Exposure::ClearText, text });
+            }
+        }
+        let found = key_in_address(address(parts), &parts.headers, &config.format)?;
+        Some(Self { by: Exposure::Url, text: Some(Cow::Owned(found)) })
+    }
+
+    /// What the node is told, if this is a whole key.
+    pub(super) fn question(self, config: &VerifyConfig, client: IpAddr) -> Option<Question<'r>> {
+        let key = self.text.filter(|text| config.format.parse(text).is_ok())?;
+        let asked = asked(config, key, client, Some(self.by));
+        Some(Question { asked, tenant_missing: false })
+    }
+}
+
 /// A request as the node is asked about it.
 pub(super) struct Question<'r> {
     asked: VerifyRequest<'r>,
     /// What the node is not told, and what is checked here at its place in the order of checks.
-    from_browser: bool,
     tenant_missing: bool,
 }
 
@@ -32,11 +66,7 @@ impl<'r> Question<'r> {
     /// Reads the request once; what two parsers could read differently is refused.
     pub(super) fn read(config: &VerifyConfig, parts: &'r Parts, client: IpAddr) -> Result<Self> {
         let header = config.tenant_header.as_ref();
-        let text = parts.uri.path_and_query().map_or("", |whole| whole.as_str());
-        if key_in_address(text, &parts.headers, &config.format).is_some() {
-            return Err(credential_in_url());
-        }
-        let target = Target::parse(text)?;
+        let target = Target::parse(address(parts))?;
         let named = parts.headers.get(HOST).map(http::HeaderValue::as_bytes);
         let differs = |host: &str| named.is_none_or(|it| !it.eq_ignore_ascii_case(host.as_bytes()));
         if parts.uri.authority().is_some_and(|authority| differs(authority.as_str())) {
@@ -46,20 +76,14 @@ impl<'r> Question<'r> {
         check_headers(&parts.headers, header)?;
         let key = presented(config, parts)?;
         let tenant = header.and_then(|name| one_value(parts, name));
+        let exposure = carrier::is_from_browser(&parts.headers).then_some(Exposure::Browser);
         Ok(Self {
-            from_browser: carrier::is_from_browser(&parts.headers),
             tenant_missing: header.is_some_and(|name| !parts.headers.contains_key(name)),
             asked: VerifyRequest {
-                key: Cow::Borrowed(key),
                 method: Some(Cow::Borrowed(parts.method.as_str())),
                 path: Some(Cow::Borrowed(target.path)),
-                scopes: Vec::new(),
-                environment: config.environment,
-                tenant_id: None,
                 tenant,
-                ip: Some(Cow::Owned(client.to_string())),
-                cost: None,
-                explain: true,
+                ..asked(config, Cow::Borrowed(key), client, exposure)
             },
         })
     }
@@ -81,11 +105,6 @@ impl<'r> Question<'r> {
             position(step.as_str()).is_some_and(|position| position < failed)
         };
         let refused = !answer.valid;
-        if self.from_browser && (!refused || before(Step::BrowserOrigin)) {
-            let text = "This is a secret key; call from a server, never from a browser";
-            let error = Error::new(ErrorCode::BrowserOriginRefused, text);
-            return Err(error.with("failed", Step::BrowserOrigin.as_str()));
-        }
         if self.tenant_missing && (!refused || before(Step::Tenant)) {
             let header = config.tenant_header.as_ref().map_or("tenant", |name| name.as_str());
             let text = format!("The {header} header is missing; send the id of the key's tenant");
@@ -101,6 +120,33 @@ impl<'r> Question<'r> {
         }
         caller(answer, request_id)
             .ok_or_else(|| crate::authority::unavailable().because("verify named no caller"))
+    }
+}
+
+/// The path and query of a request.
+fn address(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |whole| whole.as_str())
+}
+
+/// A question about a key alone.
+fn asked<'r>(
+    config: &VerifyConfig,
+    key: Cow<'r, str>,
+    client: IpAddr,
+    exposure: Option<Exposure>,
+) -> VerifyRequest<'r> {
+    VerifyRequest {
+        key,
+        method: None,
+        path: None,
+        scopes: Vec::new(),
+        environment: config.environment,
+        tenant_id: None,
+        tenant: None,
+        ip: Some(Cow::Owned(client.to_string())),
+        exposure,
+        cost: None,
+        explain: true,
     }
 }
 
