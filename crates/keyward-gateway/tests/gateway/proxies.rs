@@ -146,6 +146,15 @@ struct Front {
 impl Front {
     /// Nothing when the program is not installed.
     async fn of(sample: Sample, tenant_header: Option<&str>) -> Option<Self> {
+        Self::changed(sample, tenant_header, |text| text).await
+    }
+
+    /// With another configuration than the sample's.
+    async fn changed(
+        sample: Sample,
+        tenant_header: Option<&str>,
+        change: impl FnOnce(String) -> String,
+    ) -> Option<Self> {
         let upstream = Upstream::start().await;
         let asking = asking_before(vec![upstream_at(upstream.address)], tenant_header);
         let places = Places {
@@ -153,7 +162,8 @@ impl Front {
             gateway: asking.gateway.local_addr(),
             api: upstream.address,
         };
-        let proxy = start_proxy(sample, &places).await?;
+        let text = change(sample.configuration(&places));
+        let proxy = ServerProcess::start(sample.program(), &text, &[]).await?;
         let front = Self { sample, asking, upstream, proxy };
         front.until_it_forwards().await;
         Some(front)
@@ -535,4 +545,38 @@ async fn a_key_that_reaches_a_proxy_without_tls_is_refused_by_the_gateway_behind
         raw(proxy.address(), request.as_bytes()).await.told();
         assert!(plane.drain_exposures().is_empty(), "{sample:?}");
     }
+}
+
+/// nginx as the sample has it, but with a cache for Keyward's answers. `more` stands beside it.
+async fn front_with_cache(more: &str) -> Option<Front> {
+    let cached = format!(
+        "proxy_cache kept; proxy_cache_valid any 10m; {more}
+         proxy_cache_key \"$http_authorization $request_uri\";"
+    );
+    let zone = "access_log off; proxy_cache_path {{folder}}/kept keys_zone=kept:1m;";
+    Front::changed(Sample::Nginx, None, |text| {
+        assert!(text.contains("proxy_cache off;"), "the sample keeps nothing");
+        text.replace("proxy_cache off;", &cached).replacen("access_log off;", zone, 1)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_proxy_that_would_keep_decisions_is_told_not_to() {
+    let Some(front) = front_with_cache("").await else { return };
+    let world = &front.asking.world;
+    for _ in 0..2 {
+        front.send_with_key("GET", "/v1/reports", "").await.told();
+    }
+    world.change_key(|key| key.revoked_at = Some(Timestamp::from_millis(1)));
+    let answer = front.send_with_key("GET", "/v1/reports", "").await;
+    assert_eq!(front.refusal(&answer).1["code"], "unauthorized");
+    world.change_key(|key| key.revoked_at = None);
+    front.send_with_key("GET", "/v1/reports", "").await.told();
+    // with a proxy that is told not to listen, a revoked key lives on: there was a cache
+    let deaf = "proxy_ignore_headers Cache-Control;";
+    let Some(front) = front_with_cache(deaf).await else { return };
+    front.send_with_key("GET", "/v1/reports", "").await.told();
+    front.asking.world.change_key(|key| key.revoked_at = Some(Timestamp::from_millis(1)));
+    front.send_with_key("GET", "/v1/reports", "").await.told();
 }
