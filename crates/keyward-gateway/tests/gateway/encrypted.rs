@@ -49,6 +49,10 @@ pub(crate) fn encrypted(tls: &Arc<Tls>) -> impl FnOnce(&mut GatewayOptions) + us
 
 /// A caller's side that trusts these, and offers these protocols.
 pub(crate) fn connector(trusted: &[&Made], alpn: &[&[u8]]) -> TlsConnector {
+    TlsConnector::from(Arc::new(caller(trusted, alpn)))
+}
+
+fn caller(trusted: &[&Made], alpn: &[&[u8]]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     for made in trusted {
         roots.add(made.der.clone()).unwrap();
@@ -60,7 +64,7 @@ pub(crate) fn connector(trusted: &[&Made], alpn: &[&[u8]]) -> TlsConnector {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    TlsConnector::from(Arc::new(config))
+    config
 }
 
 pub(crate) async fn shake(
@@ -116,6 +120,31 @@ async fn both_protocols_on_one_port() {
     assert!(failed.is_err());
     let counted = "keyward_tls_handshakes_failed_total{reason=\"incompatible\"} 1";
     assert!(metrics_of(&stage.plane).contains(counted), "{}", metrics_of(&stage.plane));
+}
+
+/// Early data can be sent again by whoever recorded it, and a request could be made twice.
+#[tokio::test]
+async fn a_caller_that_comes_back_is_known_again_and_has_no_early_data() {
+    let made = make(&["api.test"]);
+    let tls = Arc::new(Tls::new(vec![made.certificate()]).unwrap());
+    let stage = stage_with(encrypted(&tls), None).await;
+    let mut eager = caller(&[&made], &[]);
+    eager.enable_early_data = true;
+    let connector = TlsConnector::from(Arc::new(eager));
+    for known in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let stream = TcpStream::connect(stage.server.local_addr()).await.unwrap();
+        let mut offered = false;
+        let handshake = connector.connect_with(
+            ServerName::try_from("api.test").unwrap(),
+            stream,
+            |connection| offered = connection.early_data().is_some(),
+        );
+        let mut stream = tokio::time::timeout(PATIENCE, handshake).await.unwrap().unwrap();
+        assert!(!offered, "the first answer allowed early data");
+        let answer = ask(&mut stream, &stage.world.token).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(known));
+    }
 }
 
 #[tokio::test]
