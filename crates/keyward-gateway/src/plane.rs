@@ -282,6 +282,11 @@ impl DataPlane {
         self.recorder.usage.drain(max)
     }
 
+    /// The same of all keys in one of [`USAGE_PARTS`](crate::USAGE_PARTS) parts.
+    pub fn drain_usage_part(&self, part: usize) -> Vec<UsageRow> {
+        self.recorder.usage.drain_part(part)
+    }
+
     /// Takes out the keys that were exposed since this was last called.
     pub fn drain_exposures(&self) -> Vec<ExposedRow> {
         self.recorder.exposures.drain()

@@ -14,7 +14,8 @@ pub const MAX_USED_KEYS: usize = 1 << 20;
 /// The most bytes of a user agent that are kept.
 pub const MAX_AGENT_BYTES: usize = 200;
 
-const SHARDS: usize = 16;
+/// Parts that can be taken out one at a time, so that a store takes many keys in many small bites.
+pub const USAGE_PARTS: usize = 64;
 
 /// What one key did since the last drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,18 +61,21 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), lost: AtomicU64::new(0) }
+        Self {
+            shards: (0..USAGE_PARTS).map(|_| Mutex::default()).collect(),
+            lost: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn note(&self, one: &Use<'_>) {
-        let Some(shard) = self.shards.get((one.key.bits() >> 124) as usize % SHARDS) else {
+        let Some(shard) = self.shards.get((one.key.bits() >> 122) as usize % USAGE_PARTS) else {
             return;
         };
         let mut rows = shard.lock();
         let hash = hash_of(one.key);
         if let Some(row) = rows.find_mut(hash, |row| row.key == one.key) {
             row.add(one);
-        } else if rows.len() < MAX_USED_KEYS / SHARDS {
+        } else if rows.len() < MAX_USED_KEYS / USAGE_PARTS {
             let mut row =
                 UsageRow { tenant: one.tenant, key: one.key, permitted: 0, refused: 0, last: None };
             row.add(one);
@@ -93,6 +97,12 @@ impl Usage {
             drained.extend(rows.extract_if(|_| true).take(wanted));
         }
         drained
+    }
+
+    /// Takes out all rows of one of the [`USAGE_PARTS`].
+    pub(crate) fn drain_part(&self, part: usize) -> Vec<UsageRow> {
+        let shard = self.shards.get(part % USAGE_PARTS);
+        shard.map(|rows| rows.lock().drain().collect()).unwrap_or_default()
     }
 
     /// Requests that were not counted because too many keys were in use.
@@ -179,5 +189,17 @@ mod tests {
         usage.note(&one(2, true, 10));
         assert_eq!(usage.drain(1).len(), 1);
         assert_eq!(usage.drain(10).len(), 1);
+    }
+
+    #[test]
+    fn every_key_is_in_one_part() {
+        let usage = Usage::new();
+        // what tells parts apart are the highest bits of an id
+        let spread = |key: u128| one((key << 82) | key, true, 10);
+        (0..1_000).for_each(|key| usage.note(&spread(key)));
+        let parts: Vec<_> = (0..USAGE_PARTS).map(|part| usage.drain_part(part).len()).collect();
+        assert_eq!(parts.iter().sum::<usize>(), 1_000);
+        assert!(parts.iter().all(|keys| (15..=16).contains(keys)), "{parts:?}");
+        assert!(usage.drain(1_000).is_empty());
     }
 }

@@ -15,7 +15,19 @@ const USAGE_BATCH: usize = 1_000;
 pub(crate) async fn note(store: &Store, plane: &DataPlane) {
     note_exposures(store, plane).await;
     // taken out once: keys in use are back before they are written, and this would never end
-    let rows = plane.drain_usage(MAX_USED_KEYS);
+    write(store, plane, plane.drain_usage(MAX_USED_KEYS)).await;
+}
+
+/// The same for one of [`USAGE_PARTS`](keyward_gateway::USAGE_PARTS) parts of the keys; exposures go
+/// with the first.
+pub(crate) async fn note_part(store: &Store, plane: &DataPlane, part: usize) {
+    if part == 0 {
+        note_exposures(store, plane).await;
+    }
+    write(store, plane, plane.drain_usage_part(part)).await;
+}
+
+async fn write(store: &Store, plane: &DataPlane, rows: Vec<UsageRow>) {
     let format = plane.keys().keyring().format();
     let uses: Vec<LastUse> = rows.into_iter().filter_map(|row| last_use(row, format)).collect();
     for batch in uses.chunks(USAGE_BATCH) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_gateway::DataPlane;
+use keyward_gateway::{DataPlane, USAGE_PARTS};
 use keyward_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,6 +13,8 @@ use crate::usage;
 
 /// The longest time for which a key's last use is only in memory.
 const USAGE_PERIOD: Duration = Duration::from_secs(10);
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+const PARTS: u32 = USAGE_PARTS as u32;
 /// How often old idempotency records are forgotten.
 const PURGE_PERIOD: Duration = Duration::from_mins(10);
 
@@ -39,7 +41,9 @@ impl Jobs {
     }
 
     async fn run(self, mut stopped: watch::Receiver<bool>) {
-        let mut noting = interval(USAGE_PERIOD);
+        // in small bites: ten thousand keys at once would keep a core from requests for 60 ms
+        let mut noting = interval(USAGE_PERIOD / PARTS);
+        let mut parts = (0..USAGE_PARTS).cycle();
         let mut purge = interval(PURGE_PERIOD);
         noting.set_missed_tick_behavior(MissedTickBehavior::Delay);
         purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,7 +52,10 @@ impl Jobs {
         loop {
             tokio::select! {
                 never = &mut checking, if self.forwards => match never {},
-                _ = noting.tick() => usage::note(&self.store, &self.plane).await,
+                _ = noting.tick() => {
+                    let part = parts.next().unwrap_or_default();
+                    usage::note_part(&self.store, &self.plane, part).await;
+                }
                 _ = purge.tick(), if self.purges => self.purge().await,
                 _ = stopped.changed() => break,
             }
