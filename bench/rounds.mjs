@@ -28,17 +28,24 @@ async function measure(subject, setting) {
   }
 }
 
+/** Every subject in every round, forwards and backwards in turn. */
+function* inTurn(subjects, rounds) {
+  for (let round = 0; round < rounds; round += 1) {
+    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
+      yield [round, subject]
+    }
+  }
+}
+
 /** Rounds forwards and backwards in turn. The first warms up and is dropped. */
 export async function interleaved(subjects, setting) {
   for (const subject of subjects) subject.runs = []
-  for (let round = 0; round <= setting.rounds; round += 1) {
-    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
-      const run = await measure(subject, setting)
-      if (round > 0) subject.runs.push(run)
-      console.error(`round ${round} ${subject.label}: ${run.perSecond.toFixed(0)} requests/s, `
-        + `${run.cpu.toFixed(1)} µs of CPU each, ${run.cores.toFixed(2)} of a core; `
-        + `the clients' core ${Math.round(run.others * 100)} % busy`)
-    }
+  for (const [round, subject] of inTurn(subjects, setting.rounds + 1)) {
+    const run = await measure(subject, setting)
+    if (round > 0) subject.runs.push(run)
+    console.error(`round ${round} ${subject.label}: ${run.perSecond.toFixed(0)} requests/s, `
+      + `${run.cpu.toFixed(1)} µs of CPU each, ${run.cores.toFixed(2)} of a core; `
+      + `the clients' core ${Math.round(run.others * 100)} % busy`)
   }
 }
 
@@ -47,14 +54,12 @@ export async function latencies(subjects, setting, load, rateOf) {
   for (const subject of subjects) {
     (subject.latency ??= []).push({ load, rate: rateOf(subject), runs: [] })
   }
-  for (let round = 0; round < setting.rounds; round += 1) {
-    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
-      const { rate, runs } = subject.latency.at(-1)
-      const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
-      runs.push(run)
-      console.error(`round ${round + 1} ${subject.label} at ${rate}/s: p50 ${run.p50}, `
-        + `p99 ${run.p99}, p99.9 ${run.p999} µs; client late by ${run.clientLateP99} µs`)
-    }
+  for (const [round, subject] of inTurn(subjects, setting.rounds)) {
+    const { rate, runs } = subject.latency.at(-1)
+    const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
+    runs.push(run)
+    console.error(`round ${round + 1} ${subject.label} at ${rate}/s: p50 ${run.p50}, `
+      + `p99 ${run.p99}, p99.9 ${run.p999} µs; client late by ${run.clientLateP99} µs`)
   }
 }
 
@@ -62,14 +67,12 @@ export async function latencies(subjects, setting, load, rateOf) {
  * this client, which costs its core more than a closed loop does. */
 export async function capacities(subjects, setting, rateOf) {
   for (const subject of subjects) subject.answered = []
-  for (let round = 0; round < setting.rounds; round += 1) {
-    for (const subject of round % 2 === 0 ? subjects : subjects.toReversed()) {
-      const rate = rateOf(subject)
-      const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
-      subject.answered.push(run.perSecond)
-      console.error(`round ${round + 1} ${subject.label} offered ${rate}/s: `
-        + `${run.perSecond.toFixed(0)} answered`)
-    }
+  for (const [round, subject] of inTurn(subjects, setting.rounds)) {
+    const rate = rateOf(subject)
+    const run = await openLoop(subject, setting, { rate, seed: 2 * round + 1 })
+    subject.answered.push(run.perSecond)
+    console.error(`round ${round + 1} ${subject.label} offered ${rate}/s: `
+      + `${run.perSecond.toFixed(0)} answered`)
   }
 }
 

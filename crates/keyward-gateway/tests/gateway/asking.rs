@@ -254,13 +254,23 @@ async fn a_caller_who_guesses_in_addresses_is_held_back_too() {
     assert_eq!(told, ("credential_in_url".to_owned(), Vec::new()), "refused, and nobody asked");
 }
 
+/// An application whose node takes questions and answers none.
+async fn before_a_silent_node(world: &World) -> SocketAddr {
+    let (silent, mut asked) = raw_upstream().await;
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some(connection) = asked.recv().await {
+            held.push(connection);
+        }
+    });
+    let timeout = Duration::from_millis(100);
+    application(VerifyConfig { timeout, ..config(world, silent, None) }).await
+}
+
 #[tokio::test]
 async fn an_exposed_key_is_refused_although_nobody_can_be_told() {
     let world = World::new();
-    let (silent, _asked) = raw_upstream().await;
-    let mut slow = config(&world, silent, None);
-    slow.timeout = Duration::from_millis(100);
-    let address = application(slow).await;
+    let address = before_a_silent_node(&world).await;
     let request = format!("GET /v1/reports?key={} HTTP/1.1\r\nhost: a\r\n\r\n", world.token);
     assert_eq!(raw(address, request.as_bytes()).await.refusal().1, "credential_in_url");
 }
@@ -378,10 +388,7 @@ fn request(world: &World) -> String {
 #[tokio::test]
 async fn a_node_that_is_silent_is_not_waited_for() {
     let world = World::new();
-    let (silent, _asked) = raw_upstream().await;
-    let mut slow = config(&world, silent, None);
-    slow.timeout = Duration::from_millis(100);
-    let address = application(slow).await;
+    let address = before_a_silent_node(&world).await;
     unanswered(&raw(address, request(&world).as_bytes()).await);
 }
 
