@@ -99,9 +99,9 @@ const middle = (runs, what) => median(runs.map((run) => run[what]))
 const thousands = (value) => `${(value / 1000).toFixed(1)} k`
 
 /** Ratios of the rounds to those of another subject; above 1 the subject is better. */
-export function ratios(subject, base, what) {
+function ratios(runs, baseRuns, what) {
   const by = what === 'perSecond' ? (own, other) => own / other : (own, other) => other / own
-  return subject.runs.map((run, at) => by(run[what], base.runs[at][what]))
+  return runs.map((run, at) => by(run[what], baseRuns[at][what]))
 }
 
 function spread(values) {
@@ -133,26 +133,40 @@ export function speedTable(subjects, bases) {
       middle(runs, 'cores').toFixed(2),
       `${Math.round(middle(runs, 'others') * 100)} %`,
       ...bases.flatMap((base) => (base === subject ? ['1.00', '1.00']
-        : ['perSecond', 'cpu'].map((what) => spread(ratios(subject, base, what))))),
+        : ['perSecond', 'cpu'].map((what) => spread(ratios(runs, base.runs, what))))),
       ...(counted ? [subject.syscalls?.toFixed(2) ?? '–'] : []),
     ]
   }))
 }
 
-/** Latency percentiles at each load, in milliseconds, medians over the rounds. */
+/** The p99 by another's, each of the same round: the machine's stalls make a half of each alone say
+ * less. Nothing where the rates differ. */
+function inPairs(level, base) {
+  if (level === base) return '1.00'
+  if (level.rate !== base.rate) return '–'
+  const each = ratios(level.runs, base.runs, 'p99')
+  const better = each.filter((ratio) => ratio > 1).length
+  return `${median(each).toFixed(2)} (better in ${better} of ${each.length})`
+}
+
+/** Latency percentiles at each load, in milliseconds, medians over the rounds; and the p99 of a
+ * subject by the first one's in the same rounds. */
 export function latencyTable(subjects) {
+  const [base] = subjects
   const heads = ['', 'load', 'offered requests/s', 'p50 ms [range]', 'p99 ms [range]',
-    'p99.9 ms [range]', 'waited for a connection', 'client late, p99 ms']
+    'p99.9 ms [range]', `p99 by ${base.label}`, 'waited for a connection', 'client late, p99 ms']
   const ms = (value) => (value / 1000).toFixed(2)
   const cell = (runs, what) => {
     const values = runs.map((run) => run[what])
     return `${ms(median(values))} [${ms(Math.min(...values))} – ${ms(Math.max(...values))}]`
   }
-  const rows = subjects[0].latency.flatMap((_, at) => subjects.map((subject) => {
-    const { load, rate, runs } = subject.latency[at]
+  const rows = base.latency.flatMap((_, at) => subjects.map((subject) => {
+    const level = subject.latency[at]
+    const { load, rate, runs } = level
     const share = median(runs.map((run) => run.waitedForConnection / run.requests))
     return [subject.name, load, String(rate), cell(runs, 'p50'), cell(runs, 'p99'),
-      cell(runs, 'p999'), `${(share * 100).toFixed(2)} %`, ms(middle(runs, 'clientLateP99'))]
+      cell(runs, 'p999'), inPairs(level, base.latency[at]), `${(share * 100).toFixed(2)} %`,
+      ms(middle(runs, 'clientLateP99'))]
   }))
   return markdown(heads, rows)
 }

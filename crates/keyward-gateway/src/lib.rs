@@ -60,5 +60,5 @@ pub use server::{
     GatewayServer, InternalServer, InvalidCertificate, LentServer, ListenerEnvironments,
     MAX_CERTIFICATES, Protocols, RuntimeShape, Tls, WHOLE_BODY_TIMEOUT, head_length,
 };
-pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, USAGE_PARTS, UsageRow};
+pub use usage::{LastUse, MAX_AGENT_BYTES, MAX_USED_KEYS, USAGE_PARTS, USAGE_TURNS, UsageRow};
 pub use verify::{MAX_VERIFY_BODY_BYTES, VERIFY_PATH, VERIFY_SCOPE};

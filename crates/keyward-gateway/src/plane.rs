@@ -282,7 +282,8 @@ impl DataPlane {
         self.recorder.usage.drain(max)
     }
 
-    /// The same of all keys in one of [`USAGE_PARTS`](crate::USAGE_PARTS) parts.
+    /// The same of one of [`USAGE_PARTS`](crate::USAGE_PARTS) parts of the keys, but for those that
+    /// were taken out in its last [`USAGE_TURNS`](crate::USAGE_TURNS) turns.
     pub fn drain_usage_part(&self, part: usize) -> Vec<UsageRow> {
         self.recorder.usage.drain_part(part)
     }

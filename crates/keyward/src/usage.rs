@@ -18,8 +18,8 @@ pub(crate) async fn note(store: &Store, plane: &DataPlane) {
     write(store, plane, plane.drain_usage(MAX_USED_KEYS)).await;
 }
 
-/// The same for one of [`USAGE_PARTS`](keyward_gateway::USAGE_PARTS) parts of the keys; exposures
-/// go with the first.
+/// The same for one of [`USAGE_PARTS`](keyward_gateway::USAGE_PARTS) parts of the keys, but for
+/// those that were written a short while ago; exposures go with the first.
 pub(crate) async fn note_part(store: &Store, plane: &DataPlane, part: usize) {
     if part == 0 {
         note_exposures(store, plane).await;

@@ -14,8 +14,8 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
 
 /// The most bytes of one answer.
@@ -188,10 +188,9 @@ impl Load {
             if due >= end && all_idle {
                 return Ok(self.seen);
             }
-            let wake = if due < end { due } else { heard + ANSWER_TIMEOUT };
-            let patience = Timespec::try_from(wake.saturating_duration_since(now()))?;
             events.clear();
-            epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
+            let room = rustix::buffer::spare_capacity(&mut events);
+            epoll::wait(&self.poll, room, Some(&Timespec::default()))?;
             for event in &events {
                 self.receive(event)?;
             }
@@ -199,7 +198,19 @@ impl Load {
                 heard = now();
             }
             ensure!(now() < heard + ANSWER_TIMEOUT, "no answer in {ANSWER_TIMEOUT:?}");
+            if events.is_empty() {
+                self.sleep_until(if due < end { due } else { heard + ANSWER_TIMEOUT })?;
+            }
         }
+    }
+
+    /// Until then, or until an answer arrives. `epoll_wait` would round up to a millisecond and
+    /// send what became due meanwhile in one burst.
+    fn sleep_until(&self, wake: Instant) -> anyhow::Result<()> {
+        let patience = Timespec::try_from(wake.saturating_duration_since(now()))?;
+        let mut answers = [PollFd::new(&self.poll, PollFlags::IN)];
+        rustix::event::poll(&mut answers, Some(&patience))?;
+        Ok(())
     }
 
     fn send_or_wait(&mut self, due: Instant) -> anyhow::Result<()> {

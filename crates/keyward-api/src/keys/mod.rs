@@ -101,7 +101,8 @@ pub struct Key {
     /// When it was hidden from lists.
     #[schema(required, value_type = Option<schema::Instant>)]
     pub deleted_at: Option<Timestamp>,
-    /// When it last passed all checks.
+    /// When it last passed all checks. Comes ten seconds late at most, a minute while the key is in
+    /// constant use.
     #[schema(required, value_type = Option<schema::Instant>)]
     pub last_used_at: Option<Timestamp>,
     /// The address of that call.

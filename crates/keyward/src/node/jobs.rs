@@ -11,7 +11,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::usage;
 
-/// The longest time for which a key's last use is only in memory.
+/// How long a key's use after a pause is only in memory. A key in constant use is written every
+/// [`USAGE_TURNS`](keyward_gateway::USAGE_TURNS) of these, so once a minute: its rows are rewritten
+/// less often, and what was its last use is exact a minute after it.
 const USAGE_PERIOD: Duration = Duration::from_secs(10);
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
 const PARTS: u32 = USAGE_PARTS as u32;
