@@ -5,3 +5,4 @@ mod changing;
 mod making;
 mod owners;
 mod racing;
+mod using;
